@@ -1,0 +1,2 @@
+//! From a boot loader to BootInfo.
+#![no_std]

@@ -1,0 +1,2 @@
+//! PV frontends.
+#![no_std]

@@ -1,0 +1,1 @@
+//! Layout test: see tests/.

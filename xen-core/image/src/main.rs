@@ -1,0 +1,2 @@
+//! The bootable image: to come.
+fn main() {}
