@@ -18,16 +18,27 @@ macro_rules! zeroed_default {
     };
 }
 
+pub mod console;
+pub mod cpuid;
 pub mod domain;
+pub mod domctl;
+pub mod elfnote;
 pub mod error;
 pub mod event_channel;
+pub mod features;
 pub mod grant_table;
 pub mod guest_handle;
+pub mod hvm;
 pub mod hypercall;
 pub mod memory;
 pub mod payload;
+pub mod physdev;
+pub mod platform;
 pub mod sched;
+pub mod start_info;
+pub mod sysctl;
 pub mod vcpu;
+pub mod version;
 pub mod xen;
 
 pub use domain::DomainId;
