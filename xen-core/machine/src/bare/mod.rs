@@ -1,1 +1,5 @@
 //! The metal.
+
+pub mod interrupts;
+pub mod processor;
+pub mod svm;
