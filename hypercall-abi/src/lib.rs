@@ -30,6 +30,7 @@ pub mod grant_table;
 pub mod guest_handle;
 pub mod hvm;
 pub mod hypercall;
+pub mod io;
 pub mod memory;
 pub mod payload;
 pub mod physdev;
