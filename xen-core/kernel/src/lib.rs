@@ -1,3 +1,80 @@
-//! Policy.
-#![no_std]
+//! Xenolith's policy: domains, hypercalls, events, grants, memory and scheduling.
+//!
+//! Ordinary Rust, without `unsafe`, generic over the [`Machine`] it runs on: the metal, or a simulated one on the host.
+//! A guest's way through it: [`exit`] decides what an exit means, [`hypercall`] answers calls, [`schedule`] runs the next.
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod acpi_tables;
+pub mod console;
+pub mod control_domain;
+pub mod cpu_policy;
+pub mod domain;
+pub mod event_channel;
+pub mod exit;
+pub mod grant_table;
+pub mod guest_memory;
+pub mod hypercall;
+pub mod io_apic;
+pub mod lapic;
+pub mod lifecycle;
+pub mod mmio;
+pub mod msr;
+pub mod options;
+pub mod physmap;
+pub mod port;
+pub mod runstate;
+pub mod schedule;
+pub mod statistics;
+pub mod time;
+pub mod timer;
+pub mod upcall;
+pub mod vcpu;
+
+use alloc::vec::Vec;
+
+use machine::Machine;
+use machine::sync::Lock;
+
+/// The version that guests and tools are told: that of the Xen whose interface this is.
+pub const VERSION: (u16, u16) = (4, 17);
+/// What follows the version: who we really are.
+pub const EXTRA_VERSION: &str = concat!("-xenolith-", env!("CARGO_PKG_VERSION"));
+
+/// The hypervisor: one per machine.
+pub struct Kernel<M: Machine> {
+    /// What it runs on.
+    pub machine: M,
+    /// The boot command line, taken apart.
+    pub options: options::Options,
+    /// All domains.
+    pub domains: domain::Domains<M>,
+    /// Per processor: run queue, timers.
+    pub processors: Vec<schedule::Processor<M>>,
+    /// Console: serial line, ring of past output, who listens.
+    pub console: console::Console,
+    /// Counters.
+    pub statistics: statistics::Statistics,
+    /// Wall clock at system time 0.
+    pub wall_clock: Lock<time::WallClock>,
+}
+
+impl<M: Machine> Kernel<M> {
+    /// The hypervisor on `machine`, with no domain yet.
+    pub fn new(machine: M, command_line: &str) -> Self {
+        let options = options::Options::parse(command_line);
+        let processors = (0..machine.processors()).map(|_| schedule::Processor::default()).collect();
+        let wall_clock = Lock::new(time::WallClock::at_boot(machine.platform().boot_seconds));
+        Kernel {
+            machine,
+            options,
+            domains: domain::Domains::default(),
+            processors,
+            console: console::Console::default(),
+            statistics: statistics::Statistics::default(),
+            wall_clock,
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! A domain's guest-physical memory map: which frame backs each of its pages, and what it may do there.
+//!
+//! A thin layer of policy over the machine's stage-two tables: it holds the lock, pairs each removal with its flush, and
+//! keeps batches together so that one flush serves many removals.
+
+use hypercall_abi::Error;
+use machine::Machine;
+use machine::address::{GuestFrame, HostFrame, Order};
+use machine::memory::{FrameReference, OutOfMemory};
+use machine::stage_two::{Detached, EntryKind, Leaf, MapError, Permissions, StageTwo};
+use machine::sync::{ReadGuard, SharedLock};
+
+/// Removals that share one flush.
+pub const REMOVAL_BATCH: usize = 32;
+
+/// A domain's guest-physical memory map.
+pub struct Physmap<M: Machine> {
+    tables: SharedLock<StageTwo<M::Format>>,
+}
+
+/// The error code of a refused mapping.
+pub fn map_error(error: MapError) -> Error {
+    match error {
+        MapError::OutOfMemory => Error::ENOMEM,
+        MapError::BadGuestFrame => Error::EINVAL,
+        MapError::Occupied => Error::EEXIST,
+        MapError::NotADevice => Error::EPERM,
+    }
+}
+
+/// What a removal took out.
+#[derive(Debug)]
+pub struct Removed {
+    /// The frames, for memory; devices have none.
+    pub frames: Option<FrameReference>,
+    /// What the entry was.
+    pub kind: EntryKind,
+}
+
+impl<M: Machine> Physmap<M> {
+    /// An empty map.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when there is no frame for its root.
+    pub fn new(machine: &M) -> Result<Self, OutOfMemory> {
+        Ok(Physmap { tables: SharedLock::new(StageTwo::new(machine.memory())?) })
+    }
+
+    /// The tables, for running a vCPU or for several look-ups in a row.
+    pub fn read(&self) -> ReadGuard<'_, StageTwo<M::Format>> {
+        self.tables.read()
+    }
+
+    /// The frame behind a guest frame, held so that it stays; `None` for holes and devices.
+    pub fn get(&self, at: GuestFrame) -> Option<(FrameReference, Leaf)> {
+        self.tables.read().get(at)
+    }
+
+    /// What maps a guest frame.
+    pub fn lookup(&self, at: GuestFrame) -> Option<Leaf> {
+        self.tables.read().lookup(at)
+    }
+
+    /// Map a block into a hole.
+    ///
+    /// # Errors
+    /// The block back, and why.
+    pub fn insert(
+        &self,
+        at: GuestFrame,
+        block: FrameReference,
+        permissions: Permissions,
+        kind: EntryKind,
+    ) -> Result<(), (FrameReference, MapError)> {
+        self.tables.write().map(at, block, permissions, kind)
+    }
+
+    /// Map a device's frame into a hole.
+    ///
+    /// # Errors
+    /// EINVAL, EEXIST, EPERM (the frame is no device's) or ENOMEM.
+    pub fn insert_device(&self, at: GuestFrame, frame: HostFrame, permissions: Permissions) -> Result<(), Error> {
+        self.tables.write().map_device(at, frame, permissions).map_err(map_error)
+    }
+
+    /// Map one page, in place of whatever is there. What was there is given back.
+    ///
+    /// # Errors
+    /// EINVAL or ENOMEM; on ENOMEM for the new entry's table the old one is gone already.
+    pub fn replace(
+        &self,
+        machine: &M,
+        at: GuestFrame,
+        page: FrameReference,
+        permissions: Permissions,
+        kind: EntryKind,
+    ) -> Result<Option<Removed>, Error> {
+        let mut tables = self.tables.write();
+        let old = tables.unmap(at).map_err(|_| Error::ENOMEM)?;
+        let removed = old.map(|old| flush_one(machine, &tables, old));
+        tables.map(at, page, permissions, kind).map_err(|(_, error)| map_error(error))?;
+        Ok(removed)
+    }
+
+    /// Remove the page at a guest frame. `Ok(None)` when there is none.
+    ///
+    /// # Errors
+    /// ENOMEM when splitting a superpage needs a table and there is none; nothing has changed.
+    pub fn remove(&self, machine: &M, at: GuestFrame) -> Result<Option<Removed>, Error> {
+        self.remove_if(machine, at, |_| Ok(()))
+    }
+
+    /// Remove the page at a guest frame if `check` accepts what maps it.
+    ///
+    /// # Errors
+    /// What `check` says, or ENOMEM; nothing has changed.
+    pub fn remove_if(
+        &self,
+        machine: &M,
+        at: GuestFrame,
+        check: impl FnOnce(Leaf) -> Result<(), Error>,
+    ) -> Result<Option<Removed>, Error> {
+        let mut tables = self.tables.write();
+        match tables.lookup(at) {
+            None => return Ok(None),
+            Some(leaf) => check(leaf)?,
+        }
+        let old = tables.unmap(at).map_err(|_| Error::ENOMEM)?;
+        Ok(old.map(|old| flush_one(machine, &tables, old)))
+    }
+
+    /// Remove up to [`REMOVAL_BATCH`] pages with one flush; `take` is given each one removed.
+    ///
+    /// # Errors
+    /// ENOMEM; the pages before the one that failed are removed.
+    pub fn remove_many(
+        &self,
+        machine: &M,
+        frames: &[GuestFrame],
+        mut take: impl FnMut(GuestFrame, Removed),
+    ) -> Result<(), Error> {
+        let mut tables = self.tables.write();
+        let mut removed: heapless::Vec<(GuestFrame, Detached), REMOVAL_BATCH> = heapless::Vec::new();
+        let mut result = Ok(());
+        for &frame in frames.iter().take(REMOVAL_BATCH) {
+            match tables.unmap(frame) {
+                Ok(Some(detached)) => {
+                    // Capacity equals the bound of the loop.
+                    let _ = removed.push((frame, detached));
+                }
+                Ok(None) => {}
+                Err(OutOfMemory) => {
+                    result = Err(Error::ENOMEM);
+                    break;
+                }
+            }
+        }
+        if !removed.is_empty() {
+            let flushed = machine.flush(&tables);
+            for (frame, detached) in removed {
+                let kind = detached.kind;
+                take(frame, Removed { frames: detached.release(&flushed), kind });
+            }
+        }
+        result
+    }
+
+    /// Remove the entries found from `from` on, whole superpages at a time, at most `limit` of them and with one flush;
+    /// frames are given back at once. Returns where to go on, or `None` when the map is empty from there.
+    pub fn clear_some(&self, machine: &M, from: GuestFrame, limit: usize) -> Option<GuestFrame> {
+        let mut tables = self.tables.write();
+        let mut removed: heapless::Vec<Detached, REMOVAL_BATCH> = heapless::Vec::new();
+        let mut next = from;
+        let mut more = false;
+        while let Some((at, leaf)) = tables.next_mapped(next) {
+            if removed.len() >= limit.min(REMOVAL_BATCH) {
+                more = true;
+                next = at;
+                break;
+            }
+            // Taken whole, so nothing needs splitting and nothing can fail.
+            if let Ok(Some(detached)) = tables.unmap_order(at, leaf.order) {
+                let _ = removed.push(detached);
+            }
+            next = GuestFrame(at.0.saturating_add(leaf.order.frames()));
+        }
+        if !removed.is_empty() {
+            let flushed = machine.flush(&tables);
+            // Scrubbing happens here; the tables are not needed for it.
+            drop(tables);
+            for detached in removed {
+                drop(detached.release(&flushed));
+            }
+        }
+        more.then_some(next)
+    }
+
+    /// Change what the guest may do with a page.
+    ///
+    /// # Errors
+    /// ENOMEM when a split has no table; ENOENT for a hole.
+    pub fn protect(&self, machine: &M, at: GuestFrame, permissions: Permissions) -> Result<(), Error> {
+        let mut tables = self.tables.write();
+        if !tables.protect(at, permissions).map_err(|_| Error::ENOMEM)? {
+            return Err(Error::ENOENT);
+        }
+        machine.flush(&tables);
+        Ok(())
+    }
+
+    /// Give `block` to the domain at `at`: as one superpage where that fits, else in smaller pieces.
+    ///
+    /// # Errors
+    /// EINVAL, EEXIST or ENOMEM. Pieces that were mapped before the failure stay: the caller reports the extent as not
+    /// done and the toolstack or the domain's end frees them.
+    pub fn populate(&self, at: GuestFrame, block: FrameReference) -> Result<(), Error> {
+        let mut tables = self.tables.write();
+        populate_block(&mut tables, at, block)
+    }
+}
+
+fn populate_block<F: machine::stage_two::Format>(
+    tables: &mut StageTwo<F>,
+    at: GuestFrame,
+    block: FrameReference,
+) -> Result<(), Error> {
+    let order = block.order();
+    let block = if order.value() % 9 == 0 && order.aligned(at.0) {
+        match tables.map(at, block, Permissions::ALL, EntryKind::Populated) {
+            Ok(()) => return Ok(()),
+            Err((_, error)) if order == Order::PAGE => return Err(map_error(error)),
+            Err((_, MapError::BadGuestFrame)) => return Err(Error::EINVAL),
+            Err((block, _)) => block,
+        }
+    } else {
+        block
+    };
+    // Halves, down to a size that fits; depth is bounded by the largest order, 18.
+    match block.split() {
+        Ok((lower, upper)) => {
+            let half = lower.order().frames();
+            populate_block(tables, at, lower)?;
+            populate_block(tables, GuestFrame(at.0 + half), upper)
+        }
+        Err(_) => Err(Error::EEXIST),
+    }
+}
+
+fn flush_one<M: Machine>(machine: &M, tables: &StageTwo<M::Format>, old: Detached) -> Removed {
+    let kind = old.kind;
+    let flushed = machine.flush(tables);
+    Removed { frames: old.release(&flushed), kind }
+}
