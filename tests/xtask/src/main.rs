@@ -1,2 +1,88 @@
-//! To come.
-fn main() {}
+//! `cargo xtask`: the project's commands.
+//!
+//! | command | what it leaves behind |
+//! |---|---|
+//! | `cargo xtask build` | `target/xenolith.elf`, `target/dom0.cpio.gz` |
+//! | `cargo xtask run` | the scenario played on the emulated machine, `target/run/serial.log` |
+//! | `cargo xtask test` | everything that can fail, and one line: `N passed, N failed` |
+//! | `cargo xtask status` | the figures in `docs/STATUS.md` |
+//!
+//! Each module is one of the words above or one of their ingredients.
+
+mod command;
+mod core_image;
+mod cpio;
+mod emulator;
+mod figures;
+mod house;
+mod initramfs;
+mod kernel_modules;
+mod micro;
+mod packages;
+mod report;
+mod run;
+mod serial;
+mod setup;
+mod status;
+mod suite;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use house::House;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Build, run and test Xenolith", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what is missing, then build the hypervisor and dom0's image.
+    Build,
+    /// Boot the hypervisor and dom0 in QEMU and play a scenario.
+    Run(run::RunArguments),
+    /// Run every test; with names, only those parts.
+    Test(suite::TestArguments),
+    /// Count lines, measure images and write docs/STATUS.md from the last runs' figures.
+    Status,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match dispatch(arguments.command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            report::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs one command; the answer is the verdict where the command has one.
+fn dispatch(command: Command) -> Result<bool> {
+    let house = House::find()?;
+    match command {
+        Command::Build => build(&house).map(|()| true),
+        Command::Run(arguments) => run::run(&house, &arguments),
+        Command::Test(arguments) => suite::test(&house, &arguments),
+        Command::Status => status::update(&house).map(|()| true),
+    }
+}
+
+fn build(house: &House) -> Result<()> {
+    setup::install_missing()?;
+    initramfs::build(house)?;
+    core_image::build(house)?;
+    report::note(&format!(
+        "built {} and {}",
+        house.shown(&house.hypervisor_image()),
+        house.shown(&house.dom0_image())
+    ));
+    Ok(())
+}

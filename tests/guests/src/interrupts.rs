@@ -1,0 +1,123 @@
+//! Exceptions and upcalls.
+
+use core::arch::{asm, global_asm};
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::println;
+
+/// Vectors that stubs exist for.
+const VECTORS: usize = 256;
+/// Bytes between two stubs.
+const STUB: usize = 16;
+/// The first vector that is no exception.
+const FIRST_INTERRUPT: u64 = 32;
+
+global_asm!(
+    r#"
+    .text
+    .balign 16
+    .globl micro_stubs
+micro_stubs:
+    .set micro_vector, 0
+    .rept 256
+    .balign 16
+    pushq $micro_vector
+    jmp micro_common
+    .set micro_vector, micro_vector + 1
+    .endr
+micro_common:
+    pushq %rax
+    pushq %rcx
+    pushq %rdx
+    pushq %rsi
+    pushq %rdi
+    pushq %r8
+    pushq %r9
+    pushq %r10
+    pushq %r11
+    movq 72(%rsp), %rdi         // the vector
+    movq 80(%rsp), %rsi         // of an interrupt: where it struck
+    call micro_interrupt
+    popq %r11
+    popq %r10
+    popq %r9
+    popq %r8
+    popq %rdi
+    popq %rsi
+    popq %rdx
+    popq %rcx
+    popq %rax
+    addq $8, %rsp
+    iretq
+    "#,
+    options(att_syntax)
+);
+
+unsafe extern "C" {
+    static micro_stubs: u8;
+}
+
+/// The interrupt descriptor table.
+struct Table(UnsafeCell<[[u64; 2]; VECTORS]>);
+
+// SAFETY: there is one CPU, and `install` runs before interrupts are enabled.
+unsafe impl Sync for Table {}
+
+static TABLE: Table = Table(UnsafeCell::new([[0; 2]; VECTORS]));
+static COUNTS: [AtomicU64; VECTORS] = [const { AtomicU64::new(0) }; VECTORS];
+
+#[repr(C, packed)]
+struct Pointer {
+    limit: u16,
+    base: u64,
+}
+
+/// Fills and loads the table. Exceptions end the test, interrupts are counted.
+pub fn install() {
+    const CODE: u64 = 8;
+    const GATE: u64 = 0x8e00;
+    let stubs = &raw const micro_stubs as u64;
+    for vector in 0..VECTORS {
+        let stub = stubs + (vector * STUB) as u64;
+        let low = (stub & 0xffff) | CODE << 16 | GATE << 32 | (stub & 0xffff_0000) << 32;
+        // SAFETY: nobody else holds a reference to the table, see `Table`.
+        unsafe { (*TABLE.0.get())[vector] = [low, stub >> 32] };
+    }
+    let pointer = Pointer { limit: (size_of::<[u64; 2]>() * VECTORS - 1) as u16, base: TABLE.0.get() as u64 };
+    // SAFETY: the table is filled with gates to stubs that exist, and lives for ever.
+    unsafe { asm!("lidt [{}]", in(reg) &pointer, options(nostack, readonly)) };
+}
+
+/// How often an interrupt has come.
+pub fn count(vector: u8) -> u64 {
+    COUNTS[usize::from(vector)].load(Ordering::Relaxed)
+}
+
+/// Lets interrupts in.
+pub fn enable() {
+    // SAFETY: `Checks::begin` has installed handlers for every vector.
+    unsafe { asm!("sti", options(nostack)) };
+}
+
+/// Sleeps until an interrupt has come, with interrupts enabled around it.
+pub fn wait() {
+    // SAFETY: as for `enable`.
+    unsafe { asm!("sti", "hlt", options(nostack)) };
+}
+
+/// Stops this CPU for good.
+pub fn halt_without_interrupts() {
+    // SAFETY: nothing is wanted any more.
+    unsafe { asm!("cli", "hlt", options(nostack)) };
+}
+
+// SAFETY: the stubs above are the only other mention of this name.
+#[unsafe(no_mangle)]
+extern "C" fn micro_interrupt(vector: u64, at: u64) {
+    if vector < FIRST_INTERRUPT {
+        println!("verdict: FAIL exception {vector} (stack: {at:#x})");
+        crate::leave();
+    }
+    COUNTS[vector as usize].fetch_add(1, Ordering::Relaxed);
+}

@@ -1,0 +1,141 @@
+//! The emulated machine: QEMU's command line for Xenolith and for Xen.
+//!
+//! Always TCG, one host thread (`thread=single`): the multi-threaded one loses interrupts and VMCB state around
+//! world switches. Never KVM: it has no part in what is tested.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+use crate::house::House;
+use crate::packages;
+
+/// What runs dom0.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Hypervisor {
+    /// Ours.
+    Xenolith,
+    /// Debian's Xen 4.17: the reference.
+    Xen,
+}
+
+impl Hypervisor {
+    /// The name as typed after `--on`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Hypervisor::Xenolith => "xenolith",
+            Hypervisor::Xen => "xen",
+        }
+    }
+
+    /// CPUs of a machine unless told. Real Xen trips over the emulator's interrupt bugs with more than one.
+    pub fn usual_cpus(self) -> u32 {
+        match self {
+            Hypervisor::Xenolith => 2,
+            Hypervisor::Xen => 1,
+        }
+    }
+}
+
+/// One boot of the machine.
+pub struct Machine {
+    /// Who runs dom0.
+    pub hypervisor: Hypervisor,
+    /// Physical CPUs, and dom0's virtual ones.
+    pub cpus: u32,
+    /// MiB of the machine.
+    pub memory: u32,
+    /// MiB of dom0.
+    pub dom0_memory: u32,
+    /// dom0's kernel.
+    pub kernel: PathBuf,
+    /// Its command line.
+    pub kernel_arguments: String,
+    /// Its initramfs; a micro-kernel has none.
+    pub initramfs: Option<PathBuf>,
+    /// More of the hypervisor's command line.
+    pub hypervisor_arguments: String,
+    /// Virtual time by counted instructions: slower, but repeatable.
+    pub counted_time: bool,
+}
+
+impl Machine {
+    /// A machine with the usual sizes.
+    pub fn usual(hypervisor: Hypervisor, kernel: PathBuf) -> Machine {
+        Machine {
+            hypervisor,
+            cpus: hypervisor.usual_cpus(),
+            memory: 4096,
+            dom0_memory: 1024,
+            kernel,
+            kernel_arguments: String::new(),
+            initramfs: None,
+            hypervisor_arguments: String::new(),
+            counted_time: false,
+        }
+    }
+
+    /// The QEMU command; serial port and keyboard are its standard output and input.
+    pub fn command(&self, house: &House) -> Result<Command> {
+        let image = match self.hypervisor {
+            Hypervisor::Xenolith => house.hypervisor_image(),
+            Hypervisor::Xen => packages::xen_image(house),
+        };
+        for file in [Some(&image), Some(&self.kernel), self.initramfs.as_ref()].into_iter().flatten() {
+            if !file.is_file() {
+                bail!("{} is not there: `cargo xtask build` makes it", house.shown(file));
+            }
+        }
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args(["-accel", "tcg,thread=single", "-machine", "q35"]);
+        qemu.args(["-smp", &self.cpus.to_string(), "-m", &self.memory.to_string()]);
+        qemu.args(["-nodefaults", "-display", "none", "-vga", "none", "-no-reboot"]);
+        qemu.args(["-chardev", "stdio,id=serial,signal=off", "-serial", "chardev:serial"]);
+        if self.counted_time {
+            qemu.args(["-icount", "shift=0,sleep=off"]);
+        }
+        qemu.args(["-cpu", self.cpu_model()]);
+        if self.hypervisor == Hypervisor::Xen {
+            qemu.args(["-device", "amd-iommu"]); // Xen builds no PVH dom0 without one.
+        }
+        qemu.arg("-kernel").arg(&image).arg("-append").arg(self.hypervisor_command_line());
+        qemu.arg("-initrd").arg(self.modules());
+        Ok(qemu)
+    }
+
+    /// For Xen a model without what this emulator gets wrong in ways that Xen cannot steer around.
+    fn cpu_model(&self) -> &'static str {
+        match self.hypervisor {
+            Hypervisor::Xenolith => "EPYC,+svm,+npt",
+            Hypervisor::Xen => {
+                "EPYC,+svm,+npt,-monitor,-nrip-save,-rdseed,-sha-ni,-fxsr-opt,-misalignsse,-3dnowprefetch,-osvw,\
+                 -topoext,-xsavec,+invtsc,x-force-features=on"
+            }
+        }
+    }
+
+    fn hypervisor_command_line(&self) -> String {
+        let sizes = format!("dom0_mem={}M dom0_max_vcpus={}", self.dom0_memory, self.cpus);
+        let own = match self.hypervisor {
+            Hypervisor::Xenolith => "console=com1",
+            Hypervisor::Xen => {
+                "dom0=pvh console=com1 com1=115200 loglvl=all guest_loglvl=all console_timestamps=boot xsave=no"
+            }
+        };
+        format!("{own} {sizes} {}", self.hypervisor_arguments).trim_end().to_owned()
+    }
+
+    /// Multiboot modules as QEMU separates them: commas between, doubled within.
+    fn modules(&self) -> String {
+        let quoted = |text: String| text.replace(',', ",,");
+        let kernel = format!("{} {}", self.kernel.display(), self.kernel_arguments);
+        let mut modules = quoted(kernel.trim_end().to_owned());
+        if let Some(initramfs) = &self.initramfs {
+            modules.push(',');
+            modules.push_str(&quoted(initramfs.display().to_string()));
+        }
+        modules
+    }
+}

@@ -1,0 +1,134 @@
+//! The figures of a run: kept beside its log, printed at its end, put beside Xen's.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::emulator::Hypervisor;
+use crate::house::House;
+use crate::serial::Line;
+
+/// When something was reached.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Moment {
+    /// Wall-clock seconds since the machine was switched on.
+    pub wall: f64,
+    /// CPU seconds of the emulator by then.
+    pub cpu: f64,
+}
+
+/// All figures of one run.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Figures {
+    /// Who ran dom0.
+    pub hypervisor: String,
+    /// CPUs of the machine.
+    pub cpus: u32,
+    /// Milestones by name.
+    pub moments: BTreeMap<String, Moment>,
+    /// What the scenario counted in dom0, by name.
+    pub counted: BTreeMap<String, f64>,
+    /// What the hypervisor counted: exits by reason, memory held.
+    pub core: BTreeMap<String, f64>,
+    /// Steps of the scenario that passed.
+    pub passed: u32,
+    /// Steps of the scenario that failed.
+    pub failed: u32,
+}
+
+/// Rows of the table of times: what is shown, where it begins, where it ends.
+pub const SPANS: [(&str, &str, &str); 5] = [
+    ("loader to dom0's first line", "on", "dom0-kernel"),
+    ("loader to dom0's userspace", "on", "dom0-userspace"),
+    ("loader to toolstack ready", "on", "dom0-toolstack"),
+    ("create until it returns", "create-begin", "create-end"),
+    ("create to guest's userspace", "create-begin", "guest-userspace"),
+];
+
+impl Figures {
+    /// Remembers the first time that `name` was reached.
+    pub fn mark(&mut self, name: &str, line: &Line) {
+        let moment = Moment { wall: line.at.as_secs_f64(), cpu: line.cpu.as_secs_f64() };
+        self.moments.entry(name.to_owned()).or_insert(moment);
+    }
+
+    /// Wall and CPU seconds between two milestones.
+    pub fn span(&self, from: &str, to: &str) -> Option<Moment> {
+        let end = self.moments.get(to)?;
+        let start = if from == "on" { Moment::default() } else { *self.moments.get(from)? };
+        Some(Moment { wall: end.wall - start.wall, cpu: end.cpu - start.cpu })
+    }
+
+    /// Keeps them for the next comparison and for `docs/STATUS.md`.
+    pub fn save(&self, house: &House, hypervisor: Hypervisor) -> Result<()> {
+        Ok(fs::write(file(house, hypervisor), serde_json::to_string_pretty(self)?)?)
+    }
+}
+
+/// The last run's figures on this hypervisor, if there was one.
+pub fn load(house: &House, hypervisor: Hypervisor) -> Option<Figures> {
+    serde_json::from_str(&fs::read_to_string(file(house, hypervisor)).ok()?).ok()
+}
+
+fn file(house: &House, hypervisor: Hypervisor) -> PathBuf {
+    folder(house, hypervisor).join("figures.json")
+}
+
+/// Where a run on this hypervisor leaves its log and figures.
+pub fn folder(house: &House, hypervisor: Hypervisor) -> PathBuf {
+    match hypervisor {
+        Hypervisor::Xenolith => house.target("run"),
+        Hypervisor::Xen => house.target("run/xen"),
+    }
+}
+
+/// The table of times as Markdown: ours, Xen's, and the ratio.
+pub fn times(ours: Option<&Figures>, xens: Option<&Figures>) -> String {
+    let mut table = String::from("| seconds, wall / CPU | Xenolith | Xen 4.17 | ratio of CPU time |\n|---|---|---|---|\n");
+    let shown = |moment: Option<Moment>| match moment {
+        Some(moment) => format!("{:.2} / {:.2}", moment.wall, moment.cpu),
+        None => "-".to_owned(),
+    };
+    for (title, from, to) in SPANS {
+        let our = ours.and_then(|figures| figures.span(from, to));
+        let xen = xens.and_then(|figures| figures.span(from, to));
+        let ratio = match (our, xen) {
+            (Some(our), Some(xen)) if xen.cpu > 0.0 => format!("{:.2}", our.cpu / xen.cpu),
+            _ => "-".to_owned(),
+        };
+        table.push_str(&format!("| {title} | {} | {} | {ratio} |\n", shown(our), shown(xen)));
+    }
+    table
+}
+
+/// What was counted, as Markdown.
+pub fn counts(ours: Option<&Figures>, xens: Option<&Figures>) -> String {
+    let mut table = String::from("| counted in the run | Xenolith | Xen 4.17 |\n|---|---|---|\n");
+    let empty = BTreeMap::new();
+    let ours = ours.map_or(&empty, |figures| &figures.counted);
+    let xens = xens.map_or(&empty, |figures| &figures.counted);
+    let names: std::collections::BTreeSet<_> = ours.keys().chain(xens.keys()).collect();
+    let shown = |value: Option<&f64>| value.map_or("-".to_owned(), |value| number(*value));
+    for name in names {
+        table.push_str(&format!("| {name} | {} | {} |\n", shown(ours.get(name)), shown(xens.get(name))));
+    }
+    table
+}
+
+/// What our core counted, as Markdown; empty when it reported nothing.
+pub fn core(ours: Option<&Figures>) -> String {
+    let Some(figures) = ours.filter(|figures| !figures.core.is_empty()) else { return String::new() };
+    let mut table = String::from("| counted by the core | |\n|---|---|\n");
+    for (name, value) in &figures.core {
+        table.push_str(&format!("| {name} | {} |\n", number(*value)));
+    }
+    table
+}
+
+/// Whole numbers without a point.
+fn number(value: f64) -> String {
+    if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.2}") }
+}

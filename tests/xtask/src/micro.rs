@@ -1,0 +1,75 @@
+//! The micro-guests: built here, run as dom0 in place of Linux, one boot of a second or two each.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::command;
+use crate::emulator::{Hypervisor, Machine};
+use crate::figures;
+use crate::house::House;
+use crate::report::{Activity, coloured};
+use crate::serial::{Event, Session};
+use crate::suite::Outcome;
+
+const TARGET: &str = "x86_64-unknown-none";
+
+/// Those that test, in the order in which a hypervisor learns to do things.
+pub const TESTS: [&str; 6] = ["hello", "memory", "events", "timer", "grants", "bad_hypercalls"];
+
+/// Those that misbehave: guests of the scenario.
+const VILLAINS: [&str; 3] = ["triple_fault", "hang", "ring_garbage"];
+
+/// A machine that has said nothing decisive by then never will.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Builds them all and returns those that dom0's image carries.
+pub fn build_guests(house: &House) -> Result<Vec<PathBuf>> {
+    let mut cargo = command::cargo(house.root());
+    cargo.args(["build", "--release", "--target", TARGET, "--package", "guests"]);
+    command::run(&mut cargo).context("the micro-guests do not build")?;
+    Ok(VILLAINS.iter().map(|name| house.built(TARGET, "release", name)).collect())
+}
+
+/// Runs each as dom0.
+pub fn test(house: &House, on: Hypervisor) -> Result<Vec<Outcome>> {
+    TESTS.iter().map(|name| test_one(house, on, name)).collect()
+}
+
+fn test_one(house: &House, on: Hypervisor, name: &str) -> Result<Outcome> {
+    let title = format!("micro-guest {name} on {}", on.name());
+    let activity = Activity::start(&title);
+    let mut machine = Machine::usual(on, house.built(TARGET, "release", name));
+    machine.cpus = 1;
+    machine.dom0_memory = 256;
+    let log = figures::folder(house, on).join(format!("micro-{name}.log"));
+    let mut session = Session::start(machine.command(house)?, &log)?;
+    let mut failed = Vec::new();
+    let verdict = loop {
+        match session.next(PATIENCE)? {
+            Event::Line(line) => {
+                if let Some(check) = spoken(&line.text, "FAIL ") {
+                    failed.push(check.to_owned());
+                }
+                if let Some(verdict) = spoken(&line.text, "verdict: ") {
+                    break verdict.to_owned();
+                }
+            }
+            Event::Off => break "none: the machine went off".to_owned(),
+            Event::Deadline => break format!("none within {} s", PATIENCE.as_secs()),
+        }
+    };
+    let passed = verdict.starts_with("PASS");
+    for check in &failed {
+        activity.line(&format!("    {} {check}", coloured(31, "FAIL")));
+    }
+    let detail = if passed { String::new() } else { format!("{verdict}; log: {}", house.shown(&log)) };
+    Ok(Outcome::new(&title, passed, &detail))
+}
+
+/// What a micro-guest says after `prefix`. Real Xen puts its own prefix before a line.
+fn spoken<'a>(line: &'a str, prefix: &str) -> Option<&'a str> {
+    let line = line.strip_prefix("(d0) ").unwrap_or(line);
+    line.strip_prefix(prefix)
+}

@@ -1,0 +1,302 @@
+//! `cargo xtask run`: boots the machine, follows the scenario that dom0 plays, and gives its verdict.
+
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::emulator::{Hypervisor, Machine};
+use crate::figures::{self as kept, Figures};
+use crate::house::House;
+use crate::packages;
+use crate::report::{self, Activity, coloured};
+use crate::serial::{Event, Line, Session};
+
+/// What a run may be told.
+#[derive(Args, Clone)]
+pub struct RunArguments {
+    /// Who runs dom0: our core, or Debian's Xen 4.17 as the reference.
+    #[arg(long, value_enum, default_value_t = Hypervisor::Xenolith)]
+    on: Hypervisor,
+    /// CPUs of the machine and of dom0 [default: 2, on xen 1].
+    #[arg(long)]
+    smp: Option<u32>,
+    /// What dom0 plays: main, or none (only boots).
+    #[arg(long, default_value = "main")]
+    scenario: String,
+    /// Seconds after which a machine without a verdict is switched off.
+    #[arg(long, default_value_t = 900)]
+    timeout: u64,
+    /// Play on Xen, too, right after: the table then compares the two.
+    #[arg(long)]
+    compare: bool,
+    /// Power off at the end even on a terminal.
+    #[arg(long)]
+    batch: bool,
+    /// Count instructions instead of time: slower, repeatable.
+    #[arg(long)]
+    icount: bool,
+    /// More of dom0's kernel command line.
+    #[arg(long, default_value = "")]
+    append: String,
+    /// Boot what was built last, without building.
+    #[arg(long)]
+    no_build: bool,
+    /// Where log and figures go [default: target/run, on xen target/run/xen].
+    #[arg(long)]
+    log: Option<std::path::PathBuf>,
+}
+
+impl RunArguments {
+    /// The main scenario without a person, as the tests play it.
+    pub fn for_test(on: Hypervisor) -> RunArguments {
+        RunArguments {
+            on,
+            smp: None,
+            scenario: "main".to_owned(),
+            timeout: 600,
+            compare: false,
+            batch: true,
+            icount: false,
+            append: String::new(),
+            no_build: true,
+            log: None,
+        }
+    }
+}
+
+/// Builds, boots, plays. True when every step of the scenario passed.
+pub fn run(house: &House, arguments: &RunArguments) -> Result<bool> {
+    if !arguments.no_build {
+        build(house, arguments.on)?;
+    }
+    let mut passed = play(house, arguments)?.failed == 0;
+    if arguments.compare && arguments.on == Hypervisor::Xenolith {
+        let reference = RunArguments { on: Hypervisor::Xen, smp: None, batch: true, ..arguments.clone() };
+        passed &= play(house, &reference)?.failed == 0;
+    }
+    print_figures(house);
+    let verdict = if passed { coloured(32, "PASSED") } else { coloured(31, "FAILED") };
+    println!("scenario {} on {}: {verdict}", arguments.scenario, arguments.on.name());
+    Ok(passed)
+}
+
+fn build(house: &House, on: Hypervisor) -> Result<()> {
+    crate::setup::install_missing()?;
+    crate::initramfs::build(house)?;
+    if on == Hypervisor::Xenolith {
+        crate::core_image::build(house)?;
+    }
+    Ok(())
+}
+
+/// The tables, from the last runs on both.
+pub fn print_figures(house: &House) {
+    let (ours, xens) = (kept::load(house, Hypervisor::Xenolith), kept::load(house, Hypervisor::Xen));
+    println!("\n{}", kept::times(ours.as_ref(), xens.as_ref()));
+    println!("{}", kept::counts(ours.as_ref(), xens.as_ref()));
+    println!("{}", kept::core(ours.as_ref()));
+}
+
+/// One boot from switching on to the verdict (or the lack of one), and to the shell for a person at a terminal.
+pub fn play(house: &House, arguments: &RunArguments) -> Result<Figures> {
+    let on = arguments.on;
+    let interactive = report::is_terminal() && !arguments.batch;
+    let machine = machine(house, arguments, interactive)?;
+    let folder = arguments.log.clone().unwrap_or_else(|| kept::folder(house, on));
+    let log = folder.join("serial.log");
+    let mut session = Session::start(machine.command(house)?, &log)?;
+    let mut follower = Follower::new(on, machine.cpus);
+    let deadline = Duration::from_secs(arguments.timeout);
+    // After the verdict come the hypervisor's last words; before a shell there are none.
+    let last_words = Duration::from_secs(if interactive { 1 } else { 20 });
+    let ending = follower.follow(&mut session, deadline, last_words)?;
+    let Follower { mut figures, doing, activity, .. } = follower;
+    drop(activity);
+    let complaint = match ending {
+        Ending::Verdict => None,
+        Ending::Off => Some("the machine went off before the scenario's verdict".to_owned()),
+        Ending::Deadline => Some(format!("no verdict within {} s", arguments.timeout)),
+    };
+    if let Some(complaint) = complaint {
+        figures.failed += 1;
+        let doing = doing.as_deref().unwrap_or("dom0 boots");
+        println!("{} {complaint}; last step: {doing}; log: {}", coloured(31, "FAIL"), house.shown(&log));
+    }
+    if interactive && matches!(ending, Ending::Verdict) {
+        hand_over(&mut session)?;
+    }
+    if arguments.log.is_none() {
+        figures.save(house, on)?;
+    }
+    println!("{} steps passed, {} failed", figures.passed, figures.failed);
+    Ok(figures)
+}
+
+fn machine(house: &House, arguments: &RunArguments, interactive: bool) -> Result<Machine> {
+    let debian = packages::fetch(house)?;
+    let mut machine = Machine::usual(arguments.on, debian.kernel());
+    machine.cpus = arguments.smp.unwrap_or(arguments.on.usual_cpus());
+    machine.counted_time = arguments.icount;
+    machine.initramfs = Some(house.dom0_image());
+    let after = if interactive { "shell" } else { "poweroff" };
+    machine.kernel_arguments = format!(
+        "console=hvc0 earlyprintk=xen panic=1 xenolith.scenario={} xenolith.after={after} xenolith.vcpus={} {}",
+        arguments.scenario, machine.cpus, arguments.append
+    )
+    .trim_end()
+    .to_owned();
+    Ok(machine)
+}
+
+/// How following ended.
+enum Ending {
+    Verdict,
+    Off,
+    Deadline,
+}
+
+/// Reads the serial port like a person would: who speaks, what step, what came of it.
+struct Follower {
+    figures: Figures,
+    doing: Option<String>,
+    verdict: bool,
+    activity: Activity,
+}
+
+impl Follower {
+    fn new(on: Hypervisor, cpus: u32) -> Follower {
+        let figures = Figures { hypervisor: on.name().to_owned(), cpus, ..Figures::default() };
+        let activity = Activity::start(&format!("{} boots on {cpus} CPUs", on.name()));
+        Follower { figures, doing: None, verdict: false, activity }
+    }
+
+    /// Until the machine is off, or a while after the verdict.
+    fn follow(&mut self, session: &mut Session, deadline: Duration, last_words: Duration) -> Result<Ending> {
+        let mut limit = deadline;
+        loop {
+            match session.next(limit)? {
+                Event::Line(line) => self.line(&line),
+                Event::Off if self.verdict => return Ok(Ending::Verdict),
+                Event::Off => return Ok(Ending::Off),
+                Event::Deadline if self.verdict => return Ok(Ending::Verdict),
+                Event::Deadline => return Ok(Ending::Deadline),
+            }
+            if self.verdict && limit == deadline {
+                limit = session.elapsed() + last_words;
+            }
+        }
+    }
+
+    fn line(&mut self, line: &Line) {
+        let text = line.text.as_str();
+        self.figures.mark("hypervisor", line);
+        if text.contains("Linux version") {
+            self.figures.mark("dom0-kernel", line);
+        }
+        if let Some(at) = text.find("dom0: ") {
+            self.dom0(&text[at + 6..], line);
+        }
+        if let Some(at) = text.find("figure: ") {
+            self.core_figure(&text[at + 8..]);
+        }
+        if let Some(at) = text.find("scenario: ") {
+            self.scenario(&text[at + 10..], line);
+        }
+        self.show(line);
+    }
+
+    fn dom0(&mut self, text: &str, line: &Line) {
+        match text.trim() {
+            "userspace" => self.figures.mark("dom0-userspace", line),
+            "toolstack" => self.figures.mark("dom0-toolstack", line),
+            _ => {}
+        }
+    }
+
+    /// The core's own counts: `figure: NAME = NUMBER`.
+    fn core_figure(&mut self, text: &str) {
+        if let Some((name, value)) = text.rsplit_once('=')
+            && let Ok(value) = value.trim().parse()
+        {
+            self.figures.core.insert(name.trim().to_owned(), value);
+        }
+    }
+
+    fn scenario(&mut self, text: &str, line: &Line) {
+        let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+        match word {
+            "step" => {
+                self.activity.say(rest);
+                self.doing = Some(rest.to_owned());
+            }
+            "ok" => self.figures.passed += 1,
+            "FAIL" => self.figures.failed += 1,
+            "mark" => self.figures.mark(rest, line),
+            "figure" => {
+                if let Some((name, value)) = rest.rsplit_once('=')
+                    && let Ok(value) = value.trim().parse()
+                {
+                    self.figures.counted.insert(name.trim().to_owned(), value);
+                }
+            }
+            "verdict" => self.verdict = true,
+            _ => {}
+        }
+    }
+
+    fn show(&self, line: &Line) {
+        let text = &line.text;
+        let colour = if text.contains("scenario: ok") {
+            32
+        } else if text.contains("scenario: FAIL") || text.contains("panic") {
+            31
+        } else if text.contains("scenario:") || text.contains("dom0:") {
+            36
+        } else {
+            2
+        };
+        self.activity.line(&format!("{:8.2} {}", line.at.as_secs_f64(), coloured(colour, text)));
+    }
+}
+
+/// Gives keyboard and screen to dom0's shell until it powers off or the person types Ctrl-].
+fn hand_over(session: &mut Session) -> Result<()> {
+    const LEAVE: u8 = 0x1d;
+    println!("{}", coloured(36, "dom0's shell; `poweroff -f` or Ctrl-] ends the machine"));
+    let terminal = std::io::stdin();
+    let before = rustix::termios::tcgetattr(&terminal).context("the terminal does not say how it is set")?;
+    let mut raw = before.clone();
+    raw.make_raw();
+    rustix::termios::tcsetattr(&terminal, rustix::termios::OptionalActions::Now, &raw)?;
+    let left = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&left);
+    let mut keyboard = session.keyboard().context("the machine has a keyboard")?;
+    std::thread::spawn(move || {
+        let mut key = [0];
+        while let Ok(1) = std::io::stdin().lock().read(&mut key) {
+            if key[0] == LEAVE || keyboard.write_all(&key).is_err() {
+                break;
+            }
+            let _ = keyboard.flush();
+        }
+        seen.store(true, Ordering::Relaxed);
+    });
+    let outcome = show_bytes(session, &left);
+    rustix::termios::tcsetattr(&terminal, rustix::termios::OptionalActions::Now, &before)?;
+    println!();
+    outcome
+}
+
+fn show_bytes(session: &mut Session, left: &AtomicBool) -> Result<()> {
+    let mut screen = std::io::stdout();
+    while !left.load(Ordering::Relaxed) {
+        let Some(bytes) = session.next_bytes(Duration::from_millis(100))? else { break };
+        screen.write_all(&bytes)?;
+        screen.flush()?;
+    }
+    Ok(())
+}
