@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use zerocopy::FromZeros;
 
 const POPULATE: u64 = 6;
+const POPULATE_NAME: &str = "populate guest memory";
 const SET_MEMORY_MAP: u64 = 13;
 const CLAIM: u64 = 24;
 /// Extents handed over in one call: its argument array stays within a few pages.
@@ -42,9 +43,18 @@ impl Hypervisor {
     /// Gives a domain memory: `1 << order` pages at each of the frames named.
     ///
     /// What was given stays given when it fails halfway: destroy the domain then.
-    #[doc(alias = "XENMEM_populate_physmap")]
     pub fn populate(&self, domain: DomainId, order: u32, frames: &[u64]) -> Result<()> {
-        let operation = "populate guest memory";
+        match self.try_populate(domain, order, frames)? {
+            given if given == frames.len() => Ok(()),
+            _ => Err(Error::new(POPULATE_NAME, Errno::NOMEM)),
+        }
+    }
+
+    /// As [`populate`](Self::populate), but stops where memory of this order runs out: returns how many of the
+    /// extents, from the first on, were given.
+    #[doc(alias = "XENMEM_populate_physmap")]
+    pub fn try_populate(&self, domain: DomainId, order: u32, frames: &[u64]) -> Result<usize> {
+        let mut given = 0;
         for frames in frames.chunks(EXTENTS_PER_CALL) {
             let room = Arguments::room_for::<u64>(frames.len()) + Arguments::room_for::<MemoryReservation>(1);
             let done = self.with_arguments(room, |arguments| {
@@ -58,14 +68,14 @@ impl Hypervisor {
                     pad: [0; 3],
                 });
                 // SAFETY: this sub-operation takes this structure; the array has `count` entries.
-                unsafe { self.call(operation, Number::MemoryOp, &[POPULATE, placed.address]) }
+                unsafe { self.call(POPULATE_NAME, Number::MemoryOp, &[POPULATE, placed.address]) }
             })?;
-            // The result is the number of extents that were populated: fewer means that memory ran out.
+            given += done as usize;
             if (done as usize) < frames.len() {
-                return Err(Error::new(operation, Errno::NOMEM));
+                break;
             }
         }
-        Ok(())
+        Ok(given)
     }
 
     /// Reserves this many pages for a domain, or takes back what is left of that with 0.
