@@ -4,7 +4,7 @@ use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::println;
+use crate::{println, shared};
 
 /// Vectors that stubs exist for.
 const VECTORS: usize = 256;
@@ -100,12 +100,6 @@ pub fn enable() {
     unsafe { asm!("sti", options(nostack)) };
 }
 
-/// Sleeps until an interrupt has come, with interrupts enabled around it.
-pub fn wait() {
-    // SAFETY: as for `enable`.
-    unsafe { asm!("sti", "hlt", options(nostack)) };
-}
-
 /// Stops this CPU for good.
 pub fn halt_without_interrupts() {
     // SAFETY: nothing is wanted any more.
@@ -120,4 +114,6 @@ extern "C" fn micro_interrupt(vector: u64, at: u64) {
         crate::leave();
     }
     COUNTS[vector as usize].fetch_add(1, Ordering::Relaxed);
+    // An upcall by callback vector is repeated until the vCPU's flag is taken back.
+    shared::acknowledge();
 }

@@ -33,6 +33,11 @@ pub fn clear(port: u32) {
     let offset = offset_of!(SharedInfo, evtchn_pending) + port as usize / 64 * 8;
     let word: u64 = PAGE.read(offset);
     PAGE.write(offset, word & !(1 << (port % 64)));
+    acknowledge();
+}
+
+/// Takes back the first vCPU's flag and selector, not the port's bit.
+pub fn acknowledge() {
     PAGE.write(offset_of!(VcpuInfo, evtchn_pending_sel), 0u64);
     PAGE.write(offset_of!(VcpuInfo, evtchn_upcall_pending), 0u8);
 }

@@ -47,7 +47,6 @@ fn faults(checks: &mut Checks, address: u64) {
         ("alloc_unbound", EVENT_CHANNEL_OP, 6),
         ("send", EVENT_CHANNEL_OP, 4),
         ("add_to_physmap", MEMORY_OP, 7),
-        ("populate_physmap", MEMORY_OP, 6),
         ("set_param", HVM_OP, 0),
         ("extraversion", XEN_VERSION, 1),
         ("shutdown", SCHED_OP, 2),
@@ -55,6 +54,8 @@ fn faults(checks: &mut Checks, address: u64) {
         let result = hypercall::raw(number, [operation, address, 0, 0, 0]);
         checks.equal(name, result, fault);
     }
+    // This one counts what it has done instead of failing.
+    checks.equal("populate_physmap", hypercall::raw(MEMORY_OP, [6, address, 0, 0, 0]), 0);
     checks.equal("grant copy", hypercall::raw(GRANT_TABLE_OP, [5, address, 1, 0, 0]), fault);
     checks.equal("multicall", hypercall::raw(MULTICALL, [address, 1, 0, 0, 0]), fault);
     checks.equal("sysctl", hypercall::raw(SYSCTL, [address, 0, 0, 0, 0]), fault);

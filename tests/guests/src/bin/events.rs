@@ -9,6 +9,9 @@ use hypercall_abi::{DomainId, Error};
 
 guests::micro_guest!(main);
 
+/// How often to look before an upcall counts as lost.
+const SPINS: u32 = 10_000_000;
+
 fn main(_: u64) -> ! {
     let mut checks = Checks::begin("events");
     checks.equal("the shared page is mapped", shared::map(), 0);
@@ -59,13 +62,15 @@ fn upcalls(checks: &mut Checks) {
     checks.equal("the callback vector is set", hypercall::with(HVM_OP, SET_PARAM, &mut parameter), 0);
     let mut ipi = BindIpi::default();
     checks.equal("an IPI port", hypercall::with(EVENT_CHANNEL_OP, op::BIND_IPI, &mut ipi), 0);
+    interrupts::enable();
     let before = interrupts::count(VECTOR);
     for round in 1..=100 {
-        if shared::send(ipi.port) != 0 {
-            checks.check("send to the IPI port", false);
-        }
-        if interrupts::count(VECTOR) < before + round {
-            interrupts::wait();
+        let sent = shared::send(ipi.port);
+        // No halting here: the emulator loses the shadow of `sti`, and with it the wake-up.
+        let came = (0..SPINS).any(|_| interrupts::count(VECTOR) >= before + round);
+        if sent != 0 || !came {
+            checks.check("an event to itself makes an upcall", false);
+            return;
         }
         shared::clear(ipi.port);
     }
