@@ -3,11 +3,13 @@
 //! A thin layer of policy over the machine's stage-two tables: it holds the lock, pairs each removal with its flush, and
 //! keeps batches together so that one flush serves many removals.
 
+use alloc::sync::Arc;
+
 use hypercall_abi::Error;
 use machine::Machine;
 use machine::address::{GuestFrame, HostFrame, Order};
 use machine::memory::{FrameReference, OutOfMemory};
-use machine::stage_two::{Detached, EntryKind, Leaf, MapError, Permissions, StageTwo};
+use machine::stage_two::{Detached, EntryKind, Leaf, MapError, Permissions, StageTwo, TableRoot};
 use machine::sync::{ReadGuard, SharedLock};
 
 /// Removals that share one flush.
@@ -15,6 +17,8 @@ pub const REMOVAL_BATCH: usize = 32;
 
 /// A domain's guest-physical memory map.
 pub struct Physmap<M: Machine> {
+    /// Before `tables`, so that it goes first and the tables know that nobody runs on them.
+    root: Arc<TableRoot>,
     tables: SharedLock<StageTwo<M::Format>>,
 }
 
@@ -43,10 +47,16 @@ impl<M: Machine> Physmap<M> {
     /// # Errors
     /// [`OutOfMemory`] when there is no frame for its root.
     pub fn new(machine: &M) -> Result<Self, OutOfMemory> {
-        Ok(Physmap { tables: SharedLock::new(StageTwo::new(machine.memory())?) })
+        let tables = StageTwo::new(machine.memory())?;
+        Ok(Physmap { root: tables.root().clone(), tables: SharedLock::new(tables) })
     }
 
-    /// The tables, for running a vCPU or for several look-ups in a row.
+    /// What a vCPU runs on; no lock is held meanwhile.
+    pub fn root(&self) -> &TableRoot {
+        &self.root
+    }
+
+    /// The tables, for several look-ups in a row.
     pub fn read(&self) -> ReadGuard<'_, StageTwo<M::Format>> {
         self.tables.read()
     }
@@ -97,7 +107,7 @@ impl<M: Machine> Physmap<M> {
     ) -> Result<Option<Removed>, Error> {
         let mut tables = self.tables.write();
         let old = tables.unmap(at).map_err(|_| Error::ENOMEM)?;
-        let removed = old.map(|old| flush_one(machine, &tables, old));
+        let removed = old.map(|old| flush_one(machine, &self.root, old));
         tables.map(at, page, permissions, kind).map_err(|(_, error)| map_error(error))?;
         Ok(removed)
     }
@@ -126,7 +136,7 @@ impl<M: Machine> Physmap<M> {
             Some(leaf) => check(leaf)?,
         }
         let old = tables.unmap(at).map_err(|_| Error::ENOMEM)?;
-        Ok(old.map(|old| flush_one(machine, &tables, old)))
+        Ok(old.map(|old| flush_one(machine, &self.root, old)))
     }
 
     /// Remove up to [`REMOVAL_BATCH`] pages with one flush; `take` is given each one removed.
@@ -156,7 +166,7 @@ impl<M: Machine> Physmap<M> {
             }
         }
         if !removed.is_empty() {
-            let flushed = machine.flush(&tables);
+            let flushed = machine.flush(&self.root);
             for (frame, detached) in removed {
                 let kind = detached.kind;
                 take(frame, Removed { frames: detached.release(&flushed), kind });
@@ -185,7 +195,7 @@ impl<M: Machine> Physmap<M> {
             next = GuestFrame(at.0.saturating_add(leaf.order.frames()));
         }
         if !removed.is_empty() {
-            let flushed = machine.flush(&tables);
+            let flushed = machine.flush(&self.root);
             // Scrubbing happens here; the tables are not needed for it.
             drop(tables);
             for detached in removed {
@@ -204,7 +214,7 @@ impl<M: Machine> Physmap<M> {
         if !tables.protect(at, permissions).map_err(|_| Error::ENOMEM)? {
             return Err(Error::ENOENT);
         }
-        machine.flush(&tables);
+        machine.flush(&self.root);
         Ok(())
     }
 
@@ -246,7 +256,7 @@ fn populate_block<F: machine::stage_two::Format>(
     }
 }
 
-fn flush_one<M: Machine>(machine: &M, tables: &StageTwo<M::Format>, old: Detached) -> Removed {
+fn flush_one<M: Machine>(machine: &M, tables: &TableRoot, old: Detached) -> Removed {
     let kind = old.kind;
     let flushed = machine.flush(tables);
     Removed { frames: old.release(&flushed), kind }

@@ -22,7 +22,7 @@ pub mod fake;
 
 use address::{HostAddress, HostFrame};
 use memory::{Memory, OutOfMemory};
-use stage_two::{Flushed, Format, StageTwo};
+use stage_two::{Flushed, Format, TableRoot};
 pub use virtual_cpu::{DirectPorts, Exit, VirtualCpu};
 
 /// Nanoseconds since the machine started: the system time of Xen's ABI.
@@ -181,12 +181,12 @@ pub trait Machine: Sync + Sized + 'static {
     fn load(&self, vcpu: &mut Self::Vcpu);
     /// Run a loaded vCPU until it exits. The machine sees to the TLB: no translation older than the tables'
     /// generation survives.
-    fn run(&self, vcpu: &mut Self::Vcpu, tables: &StageTwo<Self::Format>, ports: &Self::PortMap) -> Exit;
+    fn run(&self, vcpu: &mut Self::Vcpu, tables: &TableRoot, ports: &Self::PortMap) -> Exit;
     /// Take the vCPU's state back from this processor, so that another may load it.
     fn unload(&self, vcpu: &mut Self::Vcpu);
     /// Make every processor forget its translations of these tables, and wait until it is so. Never waits for a
     /// processor that is in the core: only for guests to be left, which needs no lock.
-    fn flush(&self, tables: &StageTwo<Self::Format>) -> Flushed;
+    fn flush(&self, tables: &TableRoot) -> Flushed;
 
     /// Bytes of console output; may wait for the device.
     fn console_write(&self, bytes: &[u8]);

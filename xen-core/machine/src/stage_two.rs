@@ -5,6 +5,7 @@
 //! inside [`Detached`], which can be given up only against a [`Flushed`] proof: no frame is freed while some processor's
 //! TLB may still reach it. A `Detached` that is forgotten leaks memory; it never frees early.
 
+use alloc::sync::Arc;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -214,11 +215,31 @@ impl Flushed {
     }
 }
 
+/// What a processor needs to run a guest on its tables: where they begin, and how old its translations may be.
+///
+/// It is shared, so that a vCPU runs without a lock on the tables while another processor changes them. As long as
+/// anyone else holds it, dropping the tables leaks them rather than freeing what hardware may still walk.
+pub struct TableRoot {
+    frame: HostFrame,
+    generation: AtomicU64,
+}
+
+impl TableRoot {
+    /// The root table's frame: what hardware is pointed at, and the tables' identity.
+    pub fn root(&self) -> HostFrame {
+        self.frame
+    }
+
+    /// Counts removals: a processor whose TLB was filled under an older generation flushes before it enters the guest.
+    pub fn generation(&self) -> &AtomicU64 {
+        &self.generation
+    }
+}
+
 /// One guest's stage-two tables.
 pub struct StageTwo<F: Format> {
     memory: &'static Memory,
-    root: HostFrame,
-    generation: AtomicU64,
+    root: Arc<TableRoot>,
     tables: u64,
     format: PhantomData<F>,
 }
@@ -230,12 +251,13 @@ impl<F: Format> StageTwo<F> {
     /// [`OutOfMemory`] when there is no frame for the root.
     pub fn new(memory: &'static Memory) -> Result<Self, OutOfMemory> {
         let root = memory.allocate_core(Order::PAGE).ok_or(OutOfMemory)?;
-        Ok(StageTwo { memory, root, generation: AtomicU64::new(1), tables: 1, format: PhantomData })
+        let root = Arc::new(TableRoot { frame: root, generation: AtomicU64::new(1) });
+        Ok(StageTwo { memory, root, tables: 1, format: PhantomData })
     }
 
-    /// The root table's frame: what hardware is pointed at, and the tables' identity.
-    pub fn root(&self) -> HostFrame {
-        self.root
+    /// What a processor needs to run a guest on these tables.
+    pub fn root(&self) -> &Arc<TableRoot> {
+        &self.root
     }
 
     /// Frames that the tables themselves take.
@@ -246,11 +268,6 @@ impl<F: Format> StageTwo<F> {
     /// The memory behind the tables.
     pub fn memory(&self) -> &'static Memory {
         self.memory
-    }
-
-    /// Counts removals: a processor whose TLB was filled under an older generation flushes before it enters the guest.
-    pub fn generation(&self) -> &AtomicU64 {
-        &self.generation
     }
 
     /// Guest frames that the tables can map.
@@ -273,7 +290,7 @@ impl<F: Format> StageTwo<F> {
         if frame.0 >= Self::limit() {
             return None;
         }
-        let mut table = self.root;
+        let mut table = self.root.frame;
         for level in (0..F::LEVELS).rev() {
             let entry = self.entry(table, Self::index(frame, level)).load(Ordering::Acquire);
             if !F::present(entry) {
@@ -347,7 +364,7 @@ impl<F: Format> StageTwo<F> {
         if !order.aligned(at.0) || at.checked_add(order.frames()).is_none_or(|end| end.0 > Self::limit()) {
             return Err(MapError::BadGuestFrame);
         }
-        let mut table = self.root;
+        let mut table = self.root.frame;
         for above in (level + 1..F::LEVELS).rev() {
             let slot = self.entry(table, Self::index(at, above));
             let entry = slot.load(Ordering::Acquire);
@@ -394,7 +411,7 @@ impl<F: Format> StageTwo<F> {
         if at.0 >= Self::limit() {
             return Ok(None);
         }
-        let mut table = self.root;
+        let mut table = self.root.frame;
         let mut level = F::LEVELS - 1;
         loop {
             let index = Self::index(at, level);
@@ -447,7 +464,7 @@ impl<F: Format> StageTwo<F> {
     /// # Errors
     /// [`OutOfMemory`] when a split needs a table and there is none; nothing has changed.
     pub fn protect(&mut self, at: GuestFrame, permissions: Permissions) -> Result<bool, OutOfMemory> {
-        let mut table = self.root;
+        let mut table = self.root.frame;
         for level in (0..F::LEVELS).rev() {
             let index = Self::index(at, level);
             let entry = self.entry(table, index).load(Ordering::Acquire);
@@ -469,7 +486,7 @@ impl<F: Format> StageTwo<F> {
     pub fn next_mapped(&self, from: GuestFrame) -> Option<(GuestFrame, Leaf)> {
         let mut frame = from.0;
         while frame < Self::limit() {
-            let mut table = self.root;
+            let mut table = self.root.frame;
             let mut skipped = None;
             for level in (0..F::LEVELS).rev() {
                 let entry = self.entry(table, Self::index(GuestFrame(frame), level)).load(Ordering::Acquire);
@@ -508,6 +525,8 @@ impl<F: Format> StageTwo<F> {
 
 impl<F: Format> Drop for StageTwo<F> {
     fn drop(&mut self) {
-        self.free_tables(self.root, F::LEVELS - 1);
+        if Arc::strong_count(&self.root) == 1 {
+            self.free_tables(self.root.frame, F::LEVELS - 1);
+        }
     }
 }
