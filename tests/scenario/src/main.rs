@@ -1,2 +1,74 @@
-//! To come.
-fn main() {}
+//! The player of scenarios: runs in dom0, started by its init, and gives the verdict.
+//!
+//! It knows nothing of the hypervisor below: the same steps with the same tools run on Xenolith and on Xen. What it
+//! prints is read by `cargo xtask run`:
+//!
+//! | line | meaning |
+//! |---|---|
+//! | `scenario: step NAME` | begins |
+//! | `scenario: ok NAME (1.23 s)`, `scenario: FAIL NAME: why` | ended |
+//! | `scenario: mark NAME` | a milestone, timed by whoever reads |
+//! | `scenario: figure NAME = NUMBER` | something counted |
+//! | `scenario: verdict N passed, N failed` | the end |
+
+mod bad_input;
+mod casualties;
+mod guest;
+mod http;
+mod machine;
+mod report;
+mod tools;
+mod web;
+
+use anyhow::Result;
+
+use machine::Baseline;
+use report::Report;
+use web::Web;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let name = arguments.next().unwrap_or_else(|| "main".to_owned());
+    let vcpus = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let mut report = Report::begin(&name);
+    if let Err(error) = play(&name, vcpus, &mut report) {
+        report.fail("the scenario itself", &format!("{error:#}"));
+    }
+    std::process::exit(report.end());
+}
+
+fn play(name: &str, vcpus: u32, report: &mut Report) -> Result<()> {
+    match name {
+        "main" => main_scenario(vcpus, report),
+        "quick" => quick_scenario(vcpus, report),
+        _ => anyhow::bail!("there is no scenario {name}: main, quick or none"),
+    }
+}
+
+/// Everything that the project promises of dom0 and its guests.
+fn main_scenario(vcpus: u32, report: &mut Report) -> Result<()> {
+    machine::check(report, vcpus);
+    let baseline = Baseline::take()?;
+    machine::figures(report, &baseline);
+    let mut web = Web::prepare(vcpus)?;
+    web.create(report, &baseline);
+    web.prove(report);
+    web.pause(report);
+    casualties::play(report, &web);
+    bad_input::play(report, &web);
+    web.shut_down(report);
+    baseline.check_restored(report);
+    Ok(())
+}
+
+/// One guest from creation to shutdown: for those who work on the core.
+fn quick_scenario(vcpus: u32, report: &mut Report) -> Result<()> {
+    machine::check(report, vcpus);
+    let baseline = Baseline::take()?;
+    let mut web = Web::prepare(vcpus)?;
+    web.create(report, &baseline);
+    web.prove(report);
+    web.shut_down(report);
+    baseline.check_restored(report);
+    Ok(())
+}

@@ -76,6 +76,9 @@ fn guest_image(house: &House, debian: &Debian) -> Result<PathBuf> {
     let mut archive = Archive::new(BufWriter::new(File::create(&image)?));
     skeleton(&mut archive, debian)?;
     archive.copy("init", 0o755, &house.path("tests/images/guest-init"))?;
+    // The kernel runs this when dom0 asks for a shutdown. busybox would tell init, which here is a script.
+    archive.file("sbin/poweroff", 0o755, b"#!/bin/sh\nsync\nexec /bin/busybox poweroff -f\n")?;
+    archive.file("sbin/reboot", 0o755, b"#!/bin/sh\nsync\nexec /bin/busybox reboot -f\n")?;
     for folder in [debian.modules(), debian.cloud_modules()] {
         let version = folder.file_name().context("modules lie in a folder of their version")?.to_string_lossy();
         modules(&mut archive, &folder, &format!("lib/modules/{version}"), &GUEST_MODULES)?;
