@@ -684,8 +684,10 @@ pub struct SchedVcpus {
     /// Their parameters.
     pub vcpus: GuestHandle<SchedVcpu>,
     /// In: length of the array; out: entries done.
+    #[doc(alias = "nr_vcpus")]
     pub number_of_vcpus: u32,
     /// Padding: zero.
+    #[doc(alias = "padding")]
     pub _padding: u32,
 }
 

@@ -230,7 +230,7 @@ pub struct FirmwareInfo {
     pub index: u32,
     /// Depends on the kind.
     #[doc(alias = "u")]
-    pub information: [u64; 5],
+    pub information: [u64; 4],
 }
 
 /// Values of [`FirmwareInfo::kind`].

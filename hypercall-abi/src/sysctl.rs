@@ -140,7 +140,10 @@ pub struct ReadConsole {
     pub incremental: u8,
     /// Padding: zero.
     #[doc(alias = "pad0")]
-    pub _padding: [u8; 2],
+    pub _padding: u8,
+    /// Padding: zero.
+    #[doc(alias = "pad1")]
+    pub _padding1: u8,
     /// In: where to start; out: where to go on.
     pub index: u32,
     /// The text.
@@ -148,7 +151,7 @@ pub struct ReadConsole {
     /// In: bytes of the buffer; out: bytes written.
     pub count: u32,
     /// Padding: zero.
-    pub _padding1: u32,
+    pub _padding2: u32,
 }
 
 /// Payload of [`op::PHYSICAL_INFO`].

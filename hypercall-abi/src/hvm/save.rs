@@ -20,45 +20,64 @@ pub struct Descriptor {
 /// Type codes of records.
 pub mod kind {
     /// The last record, empty.
+    #[doc(alias = "HVM_SAVE_CODE(END)")]
     pub const END: u16 = 0;
     /// [`super::Header`].
+    #[doc(alias = "HVM_SAVE_CODE(HEADER)")]
     pub const HEADER: u16 = 1;
     /// [`super::Cpu`], per vCPU.
+    #[doc(alias = "HVM_SAVE_CODE(CPU)")]
     pub const CPU: u16 = 2;
     /// 8259.
+    #[doc(alias = "HVM_SAVE_CODE(PIC)")]
     pub const PIC: u16 = 3;
     /// I/O APIC.
+    #[doc(alias = "HVM_SAVE_CODE(IOAPIC)")]
     pub const IOAPIC: u16 = 4;
     /// [`super::LocalApic`], per vCPU.
+    #[doc(alias = "HVM_SAVE_CODE(LAPIC)")]
     pub const LAPIC: u16 = 5;
     /// [`super::LocalApicRegisters`], per vCPU.
+    #[doc(alias = "HVM_SAVE_CODE(LAPIC_REGS)")]
     pub const LAPIC_REGS: u16 = 6;
     /// PCI lines.
+    #[doc(alias = "HVM_SAVE_CODE(PCI_IRQ)")]
     pub const PCI_IRQ: u16 = 7;
     /// ISA lines.
+    #[doc(alias = "HVM_SAVE_CODE(ISA_IRQ)")]
     pub const ISA_IRQ: u16 = 8;
     /// Routing of PCI lines.
+    #[doc(alias = "HVM_SAVE_CODE(PCI_LINK)")]
     pub const PCI_LINK: u16 = 9;
     /// 8254.
+    #[doc(alias = "HVM_SAVE_CODE(PIT)")]
     pub const PIT: u16 = 10;
     /// Real-time clock.
+    #[doc(alias = "HVM_SAVE_CODE(RTC)")]
     pub const RTC: u16 = 11;
     /// HPET.
+    #[doc(alias = "HVM_SAVE_CODE(HPET)")]
     pub const HPET: u16 = 12;
     /// Power management timer.
+    #[doc(alias = "HVM_SAVE_CODE(PMTIMER)")]
     pub const PMTIMER: u16 = 13;
     /// [`super::Mtrr`], per vCPU.
+    #[doc(alias = "HVM_SAVE_CODE(MTRR)")]
     pub const MTRR: u16 = 14;
     /// Hyper-V state of the domain.
+    #[doc(alias = "HVM_SAVE_CODE(VIRIDIAN_DOMAIN)")]
     pub const VIRIDIAN_DOMAIN: u16 = 15;
     /// Extended registers, per vCPU.
     #[doc(alias = "CPU_XSAVE_CODE")]
     pub const CPU_XSAVE: u16 = 16;
     /// Hyper-V state, per vCPU.
+    #[doc(alias = "HVM_SAVE_CODE(VIRIDIAN_VCPU)")]
     pub const VIRIDIAN_VCPU: u16 = 17;
     /// Machine check state, per vCPU.
+    #[doc(alias = "HVM_SAVE_CODE(VMCE_VCPU)")]
     pub const VMCE_VCPU: u16 = 18;
     /// [`super::TscAdjust`], per vCPU.
+    #[doc(alias = "HVM_SAVE_CODE(TSC_ADJUST)")]
     pub const TSC_ADJUST: u16 = 19;
     /// Other MSRs, per vCPU.
     #[doc(alias = "CPU_MSR_CODE")]

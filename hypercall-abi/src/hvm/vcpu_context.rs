@@ -16,7 +16,7 @@ pub struct VcpuContext {
     pub _padding: u32,
     /// [`Registers32`] or [`Registers64`].
     #[doc(alias = "cpu_regs")]
-    pub registers: [u64; 16],
+    pub registers: [u64; 15],
 }
 
 impl VcpuContext {
