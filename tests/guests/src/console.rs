@@ -46,7 +46,10 @@ impl Write for Line {
 
 /// Prints and ends the line.
 pub fn print(arguments: fmt::Arguments<'_>) {
-    let mut line = Line { bytes: [0; 256], length: 0 };
+    let mut line = Line {
+        bytes: [0; 256],
+        length: 0,
+    };
     // Writing into the buffer never fails.
     let _ = line.write_fmt(arguments).and_then(|()| line.write_char('\n'));
     line.send();

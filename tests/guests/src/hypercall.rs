@@ -26,10 +26,16 @@ pub fn raw(number: u64, arguments: [u64; 5]) -> i64 {
 
 /// A sub-operation on one structure, which the hypervisor may write.
 pub fn with<T: IntoBytes>(number: u64, operation: u32, argument: &mut T) -> i64 {
-    raw(number, [operation.into(), core::ptr::from_mut(argument) as u64, 0, 0, 0])
+    raw(
+        number,
+        [operation.into(), core::ptr::from_mut(argument) as u64, 0, 0, 0],
+    )
 }
 
 /// The same for operations that take arrays, of which this is one of length one.
 pub fn with_one<T: IntoBytes>(number: u64, operation: u32, argument: &mut T) -> i64 {
-    raw(number, [operation.into(), core::ptr::from_mut(argument) as u64, 1, 0, 0])
+    raw(
+        number,
+        [operation.into(), core::ptr::from_mut(argument) as u64, 1, 0, 0],
+    )
 }

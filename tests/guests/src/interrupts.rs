@@ -84,7 +84,10 @@ pub fn install() {
         // SAFETY: nobody else holds a reference to the table, see `Table`.
         unsafe { (*TABLE.0.get())[vector] = [low, stub >> 32] };
     }
-    let pointer = Pointer { limit: (size_of::<[u64; 2]>() * VECTORS - 1) as u16, base: TABLE.0.get() as u64 };
+    let pointer = Pointer {
+        limit: (size_of::<[u64; 2]>() * VECTORS - 1) as u16,
+        base: TABLE.0.get() as u64,
+    };
     // SAFETY: the table is filled with gates to stubs that exist, and lives for ever.
     unsafe { asm!("lidt [{}]", in(reg) &pointer, options(nostack, readonly)) };
 }

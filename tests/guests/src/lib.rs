@@ -42,7 +42,11 @@ impl Checks {
     /// Two values that must be equal.
     pub fn equal<T: PartialEq + fmt::Debug>(&mut self, what: &str, found: T, expected: T) {
         let holds = found == expected;
-        self.note(what, holds, &format_args!("found {found:?}, expected {expected:?}"));
+        self.note(
+            what,
+            holds,
+            &format_args!("found {found:?}, expected {expected:?}"),
+        );
     }
 
     fn note(&mut self, what: &str, holds: bool, why: &dyn fmt::Display) {
@@ -67,8 +71,14 @@ impl Checks {
 
 /// Ends this domain. Of dom0 a reboot is asked, not a power-off: Xen then halts the machine instead of leaving it.
 pub fn leave() -> ! {
-    let mut request = sched::Shutdown { reason: shutdown::REBOOT };
-    hypercall::with(hypercall_abi::hypercall::number::SCHED_OP, sched::op::SHUTDOWN, &mut request);
+    let mut request = sched::Shutdown {
+        reason: shutdown::REBOOT,
+    };
+    hypercall::with(
+        hypercall_abi::hypercall::number::SCHED_OP,
+        sched::op::SHUTDOWN,
+        &mut request,
+    );
     halt()
 }
 

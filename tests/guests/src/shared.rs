@@ -57,7 +57,11 @@ pub fn set_masked(port: u32, masked: bool) {
 
 /// Sends to a port.
 pub fn send(port: u32) -> i64 {
-    hypercall::with(EVENT_CHANNEL_OP, event_channel::op::SEND, &mut event_channel::Send { port })
+    hypercall::with(
+        EVENT_CHANNEL_OP,
+        event_channel::op::SEND,
+        &mut event_channel::Send { port },
+    )
 }
 
 /// Nanoseconds since the hypervisor started, as its time page and the TSC give them.

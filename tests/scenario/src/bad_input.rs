@@ -19,7 +19,12 @@ pub fn play(report: &mut Report, web: &Web) {
         ensure!(said.contains("web"), "it says {said}");
         Ok(())
     });
-    refusal(report, "create with too little free memory is refused", &plain(100_000), "memory");
+    refusal(
+        report,
+        "create with too little free memory is refused",
+        &plain(100_000),
+        "memory",
+    );
     configurations(report);
     report.step("destroy of what is not there is refused", || {
         let said = tools::refused(&["destroy", "nobody"])?;
@@ -40,9 +45,14 @@ fn refusal(report: &mut Report, title: &str, guest: &Guest, hint: &str) {
     report.step(title, || {
         let before = machine::free_kib()?;
         let said = guest.create_refused()?;
-        ensure!(said.to_lowercase().contains(hint), "it does not mention `{hint}`: {said}");
+        ensure!(
+            said.to_lowercase().contains(hint),
+            "it does not mention `{hint}`: {said}"
+        );
         ensure!(guest::find(&guest.name)?.is_none(), "something of it is left");
-        tools::wait_until(Duration::from_secs(10), "its memory is back", || Ok(machine::free_kib()? >= before))
+        tools::wait_until(Duration::from_secs(10), "its memory is back", || {
+            Ok(machine::free_kib()? >= before)
+        })
     });
 }
 
@@ -58,11 +68,27 @@ fn kernels(report: &mut Report) {
         return;
     }
     let cases = [
-        ("a kernel that is a text is refused", Guest::new("wrong", "/tmp/text", 64), "/tmp/text"),
-        ("a kernel without a PVH entry is refused", Guest::new("wrong", "/bin/busybox", 64), "pvh"),
-        ("a truncated kernel is refused", Guest::new("wrong", "/tmp/truncated", 128), "/tmp/truncated"),
+        (
+            "a kernel that is a text is refused",
+            Guest::new("wrong", "/tmp/text", 64),
+            "/tmp/text",
+        ),
+        (
+            "a kernel without a PVH entry is refused",
+            Guest::new("wrong", "/bin/busybox", 64),
+            "pvh",
+        ),
+        (
+            "a truncated kernel is refused",
+            Guest::new("wrong", "/tmp/truncated", 128),
+            "/tmp/truncated",
+        ),
         ("a kernel larger than the memory is refused", plain(12), "memory"),
-        ("a kernel that is not there is refused", Guest::new("wrong", "/boot/nothing", 64), "/boot/nothing"),
+        (
+            "a kernel that is not there is refused",
+            Guest::new("wrong", "/boot/nothing", 64),
+            "/boot/nothing",
+        ),
     ];
     for (title, guest, hint) in cases {
         refusal(report, title, &guest, hint);
@@ -74,8 +100,16 @@ fn configurations(report: &mut Report) {
     let cases = [
         ("a misspelled key", "memroy = 64", "memroy"),
         ("a value of the wrong kind", "vcpus = \"many\"", "vcpus"),
-        ("a disk that is not there", "disk = [ \"file:/nowhere.img,xvda,w\" ]", "/nowhere.img"),
-        ("a list that does not end", "vif = [ \"bridge=xenbr0\"", "wrong.cfg"),
+        (
+            "a disk that is not there",
+            "disk = [ \"file:/nowhere.img,xvda,w\" ]",
+            "/nowhere.img",
+        ),
+        (
+            "a list that does not end",
+            "vif = [ \"bridge=xenbr0\"",
+            "wrong.cfg",
+        ),
     ];
     for (title, line, hint) in cases {
         report.step(&format!("{title} in a configuration is refused"), || {
@@ -83,7 +117,10 @@ fn configurations(report: &mut Report) {
             fs::write("/tmp/wrong.cfg", text)?;
             let said = tools::refused(&["create", "/tmp/wrong.cfg"])?;
             ensure!(said.contains(hint), "it does not mention `{hint}`: {said}");
-            ensure!(said.contains("wrong.cfg") && said.contains('4'), "it names no file and line: {said}");
+            ensure!(
+                said.contains("wrong.cfg") && said.contains('4'),
+                "it names no file and line: {said}"
+            );
             ensure!(guest::find("wrong")?.is_none(), "something of it is left");
             Ok(())
         });
@@ -101,11 +138,17 @@ fn killed() -> Result<()> {
         let (_, said) = create.kill()?;
         let context = || format!("killed after {milliseconds} ms ({})", said.words());
         if let Some(left) = guest::find("wrong").with_context(context)? {
-            ensure!(left["state"] == "running", "a half-made guest is left: {left}; {}", context());
+            ensure!(
+                left["state"] == "running",
+                "a half-made guest is left: {left}; {}",
+                context()
+            );
             guest.destroy().with_context(context)?;
         }
-        tools::wait_until(Duration::from_secs(20), "its memory is back", || Ok(machine::free_kib()? >= before))
-            .with_context(context)?;
+        tools::wait_until(Duration::from_secs(20), "its memory is back", || {
+            Ok(machine::free_kib()? >= before)
+        })
+        .with_context(context)?;
     }
     Ok(())
 }

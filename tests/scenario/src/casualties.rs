@@ -17,7 +17,9 @@ pub fn play(report: &mut Report, web: &Web) {
     report.step("web is well after the triple fault", || web.is_well());
     report.step("a guest that hangs is destroyed", hangs);
     report.step("web is well after the hang", || web.is_well());
-    report.step("a guest that writes garbage in its rings harms nobody", || writes_garbage(web));
+    report.step("a guest that writes garbage in its rings harms nobody", || {
+        writes_garbage(web)
+    });
 }
 
 /// Debian's general kernel, for a change: it is packed in another way than `web`'s.
@@ -27,7 +29,10 @@ fn panics() -> Result<()> {
     let seen = guest.await_state("crashed", Duration::from_secs(90));
     let seen = seen.and_then(|seen| {
         ensure!(seen["reason"] == "crash", "the reason is {}", seen["reason"]);
-        ensure!(guest.said().contains("Kernel panic"), "its console tells of no panic");
+        ensure!(
+            guest.said().contains("Kernel panic"),
+            "its console tells of no panic"
+        );
         Ok(())
     });
     seen.and(guest.destroy())
@@ -37,10 +42,12 @@ fn triple_faults() -> Result<()> {
     let guest = Guest::new("triple", "/boot/micro/triple_fault", 16).with("on_reboot", "\"preserve\"");
     guest.create()?;
     // On real machines and on Xen a triple fault is a reset.
-    let seen = guest.await_state("shutdown", Duration::from_secs(30)).and_then(|seen| {
-        ensure!(seen["reason"] == "reboot", "the reason is {}", seen["reason"]);
-        Ok(())
-    });
+    let seen = guest
+        .await_state("shutdown", Duration::from_secs(30))
+        .and_then(|seen| {
+            ensure!(seen["reason"] == "reboot", "the reason is {}", seen["reason"]);
+            Ok(())
+        });
     seen.and(guest.destroy())
 }
 
@@ -48,11 +55,13 @@ fn hangs() -> Result<()> {
     let guest = Guest::new("hang", "/boot/micro/hang", 16);
     guest.create()?;
     std::thread::sleep(Duration::from_secs(1));
-    let seen = guest.await_state("running", Duration::from_secs(5)).and_then(|seen| {
-        let used = seen["cpu_seconds"].as_f64().unwrap_or(0.0);
-        ensure!(used > 0.1, "a guest that spins has used {used} s");
-        Ok(())
-    });
+    let seen = guest
+        .await_state("running", Duration::from_secs(5))
+        .and_then(|seen| {
+            let used = seen["cpu_seconds"].as_f64().unwrap_or(0.0);
+            ensure!(used > 0.1, "a guest that spins has used {used} s");
+            Ok(())
+        });
     seen.and(guest.destroy())
 }
 

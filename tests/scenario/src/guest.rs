@@ -28,14 +28,20 @@ impl Guest {
             format!("kernel = \"{kernel}\""),
             format!("memory = {memory}"),
         ];
-        Guest { name: name.to_owned(), lines }
+        Guest {
+            name: name.to_owned(),
+            lines,
+        }
     }
 
     /// A Linux guest with the initramfs of the tests; `role` is what its init does.
     pub fn linux(name: &str, kernel: &str, memory: u32, role: &str) -> Guest {
         Guest::new(name, kernel, memory)
             .with("ramdisk", "\"/boot/guest.cpio.gz\"")
-            .with("extra", &format!("\"console=hvc0 loglevel=5 panic=1 role={role}\""))
+            .with(
+                "extra",
+                &format!("\"console=hvc0 loglevel=5 panic=1 role={role}\""),
+            )
     }
 
     /// One more key; the value as it stands in the file.
@@ -81,7 +87,10 @@ impl Guest {
         let said = self.said();
         // Only whole lines: the end may still be on its way.
         let (whole, _) = said.rsplit_once('\n')?;
-        whole.lines().rev().find_map(|line| line.split_once(&wanted).map(|(_, rest)| rest.trim().to_owned()))
+        whole
+            .lines()
+            .rev()
+            .find_map(|line| line.split_once(&wanted).map(|(_, rest)| rest.trim().to_owned()))
     }
 
     /// Waits for such a line.
@@ -104,7 +113,11 @@ impl Guest {
         let mut found = Value::Null;
         tools::wait_until(limit, &format!("{} is {state}", self.name), || {
             found = find(&self.name)?.with_context(|| format!("{} is gone", self.name))?;
-            if found["state"] == state { Ok(true) } else { bail!("it is {}", found["state"]) }
+            if found["state"] == state {
+                Ok(true)
+            } else {
+                bail!("it is {}", found["state"])
+            }
         })?;
         Ok(found)
     }
@@ -117,7 +130,9 @@ impl Guest {
 
     /// Waits until no list shows it.
     pub fn await_gone(&self, limit: Duration) -> Result<()> {
-        tools::wait_until(limit, &format!("{} is gone", self.name), || Ok(find(&self.name)?.is_none()))
+        tools::wait_until(limit, &format!("{} is gone", self.name), || {
+            Ok(find(&self.name)?.is_none())
+        })
     }
 }
 
@@ -136,5 +151,8 @@ pub fn find(name: &str) -> Result<Option<Value>> {
 
 /// The names of all domains, in order.
 pub fn names() -> Result<Vec<String>> {
-    Ok(list()?.iter().map(|domain| domain["name"].as_str().unwrap_or("?").to_owned()).collect())
+    Ok(list()?
+        .iter()
+        .map(|domain| domain["name"].as_str().unwrap_or("?").to_owned())
+        .collect())
 }

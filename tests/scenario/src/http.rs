@@ -26,7 +26,10 @@ fn answer(mut connection: TcpStream, page: &[u8]) -> Result<()> {
         line.clear();
     }
     let length = page.len();
-    write!(connection, "HTTP/1.0 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        connection,
+        "HTTP/1.0 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    )?;
     connection.write_all(page)?;
     Ok(())
 }
@@ -39,13 +42,24 @@ pub fn fetch(address: &str, path: &str) -> Result<Vec<u8>> {
     write!(connection, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
     let mut answer = Vec::new();
     connection.read_to_end(&mut answer)?;
-    ensure!(answer.starts_with(b"HTTP/1.") && answer.get(8..12) == Some(b" 200"), "no page: {}", first_line(&answer));
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").context("the answer has no content")?;
+    ensure!(
+        answer.starts_with(b"HTTP/1.") && answer.get(8..12) == Some(b" 200"),
+        "no page: {}",
+        first_line(&answer)
+    );
+    let end = answer
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .context("the answer has no content")?;
     Ok(answer.split_off(end + 4))
 }
 
 fn first_line(answer: &[u8]) -> String {
-    String::from_utf8_lossy(answer).lines().next().unwrap_or("an empty answer").to_owned()
+    String::from_utf8_lossy(answer)
+        .lines()
+        .next()
+        .unwrap_or("an empty answer")
+        .to_owned()
 }
 
 #[cfg(test)]

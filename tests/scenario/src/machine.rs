@@ -20,15 +20,23 @@ pub fn check(report: &mut Report, vcpus: u32) {
     report.step("the store answers Debian's clients", store_clients);
     report.step("list shows dom0 alone", || {
         let domains = guest::list()?;
-        ensure!(domains.len() == 1 && domains[0]["domain"] == 0, "it shows {domains:?}");
+        ensure!(
+            domains.len() == 1 && domains[0]["domain"] == 0,
+            "it shows {domains:?}"
+        );
         Ok(())
     });
     report.step("info and dmesg answer", || {
         let information = tools::xenolith(&["info"])?;
-        let version = information["hypervisor"]["version"].as_str().context("info tells no version")?;
+        let version = information["hypervisor"]["version"]
+            .as_str()
+            .context("info tells no version")?;
         ensure!(version.starts_with("4."), "the version is {version}");
         let log = tools::xenolith(&["dmesg"])?;
-        ensure!(log["log"].as_str().is_some_and(|log| !log.is_empty()), "the hypervisor's log is empty");
+        ensure!(
+            log["log"].as_str().is_some_and(|log| !log.is_empty()),
+            "the hypervisor's log is empty"
+        );
         Ok(())
     });
 }
@@ -57,19 +65,28 @@ pub struct Baseline {
 impl Baseline {
     /// What it holds now.
     pub fn take() -> Result<Baseline> {
-        Ok(Baseline { free_kib: free_kib()?, store: store_paths()?, loops: loop_devices()? })
+        Ok(Baseline {
+            free_kib: free_kib()?,
+            store: store_paths()?,
+            loops: loop_devices()?,
+        })
     }
 
     /// All guests are gone: everything must be as it was.
     pub fn check_restored(&self, report: &mut Report) {
         const PATIENCE: Duration = Duration::from_secs(20);
         report.step("the machine's memory is back", || {
-            let waited = tools::wait_until(PATIENCE, "free memory is as before", || Ok(free_kib()? >= self.free_kib));
+            let waited = tools::wait_until(PATIENCE, "free memory is as before", || {
+                Ok(free_kib()? >= self.free_kib)
+            });
             let free = free_kib()?;
             waited.with_context(|| format!("{} KiB free before, {free} KiB now", self.free_kib))
         });
         if let Ok(free) = free_kib() {
-            report.figure("memory lost over the scenario, KiB", self.free_kib as f64 - free as f64);
+            report.figure(
+                "memory lost over the scenario, KiB",
+                self.free_kib as f64 - free as f64,
+            );
         }
         report.step("the store is as it was", || {
             let mut left = Vec::new();
@@ -81,7 +98,9 @@ impl Baseline {
             waited.with_context(|| format!("it differs in {left:?}"))
         });
         report.step("no loop device is left", || {
-            tools::wait_until(PATIENCE, "loop devices are free", || Ok(loop_devices()? == self.loops))
+            tools::wait_until(PATIENCE, "loop devices are free", || {
+                Ok(loop_devices()? == self.loops)
+            })
         });
         report.step("list shows dom0 alone again", || {
             let names = guest::names()?;
@@ -94,7 +113,11 @@ impl Baseline {
 /// Figures of the machine without guests.
 pub fn figures(report: &Report, baseline: &Baseline) {
     let total = memory("total_kib").unwrap_or(0);
-    let dom0 = guest::list().ok().and_then(|domains| domains.first()?["pages"].as_u64()).unwrap_or(0) * 4;
+    let dom0 = guest::list()
+        .ok()
+        .and_then(|domains| domains.first()?["pages"].as_u64())
+        .unwrap_or(0)
+        * 4;
     let held = total as f64 - baseline.free_kib as f64 - dom0 as f64;
     report.figure("memory held by the hypervisor with dom0 alone, KiB", held);
 }
@@ -106,27 +129,42 @@ pub fn free_kib() -> Result<u64> {
 
 fn memory(key: &str) -> Result<u64> {
     let information = tools::xenolith(&["info"])?;
-    information["memory"][key].as_u64().with_context(|| format!("info tells no memory.{key}: {information}"))
+    information["memory"][key]
+        .as_u64()
+        .with_context(|| format!("info tells no memory.{key}: {information}"))
 }
 
 /// Every path of the store, by Debian's client. Folders that the first device ever makes in dom0's part may stay.
 fn store_paths() -> Result<BTreeSet<String>> {
-    const MAY_STAY: [&str; 5] = ["/local/domain/0/backend", "/vm", "/libxl", "/tool/xenolith", "/local/domain/0/device"];
+    const MAY_STAY: [&str; 5] = [
+        "/local/domain/0/backend",
+        "/vm",
+        "/libxl",
+        "/tool/xenolith",
+        "/local/domain/0/device",
+    ];
     let listed = tools::output("xenstore-ls", &["-f", "/"])?;
     if listed.trim().is_empty() {
         bail!("the store is empty");
     }
-    let paths = listed.lines().filter_map(|line| line.split_once(" = ").map(|(path, _)| path.to_owned()));
-    Ok(paths.filter(|path| !MAY_STAY.contains(&path.as_str()) && !is_device_folder(path)).collect())
+    let paths = listed
+        .lines()
+        .filter_map(|line| line.split_once(" = ").map(|(path, _)| path.to_owned()));
+    Ok(paths
+        .filter(|path| !MAY_STAY.contains(&path.as_str()) && !is_device_folder(path))
+        .collect())
 }
 
 /// `/local/domain/0/backend/vbd` and its like: empty folders that stay.
 fn is_device_folder(path: &str) -> bool {
-    path.strip_prefix("/local/domain/0/backend/").is_some_and(|rest| !rest.contains('/'))
+    path.strip_prefix("/local/domain/0/backend/")
+        .is_some_and(|rest| !rest.contains('/'))
 }
 
 /// Loop devices in use.
 fn loop_devices() -> Result<usize> {
     let devices = fs::read_dir("/sys/block")?.flatten();
-    Ok(devices.filter(|device| device.path().join("loop/backing_file").exists()).count())
+    Ok(devices
+        .filter(|device| device.path().join("loop/backing_file").exists())
+        .count())
 }

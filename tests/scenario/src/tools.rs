@@ -25,7 +25,9 @@ pub struct Finished {
 impl Finished {
     /// Both, for error messages.
     pub fn words(&self) -> String {
-        format!("{} {}", self.errors.trim(), self.output.trim()).trim().to_owned()
+        format!("{} {}", self.errors.trim(), self.output.trim())
+            .trim()
+            .to_owned()
     }
 }
 
@@ -44,9 +46,17 @@ impl Running {
         let files = ["out", "err"].map(|kind| PathBuf::from(format!("/tmp/scenario-{number}.{kind}")));
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null());
-        command.stdout(File::create(&files[0])?).stderr(File::create(&files[1])?);
-        let child = command.spawn().with_context(|| format!("cannot start {program}"))?;
-        Ok(Running { child, files, shown: format!("{program} {}", arguments.join(" ")) })
+        command
+            .stdout(File::create(&files[0])?)
+            .stderr(File::create(&files[1])?);
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {program}"))?;
+        Ok(Running {
+            child,
+            files,
+            shown: format!("{program} {}", arguments.join(" ")),
+        })
     }
 
     /// Waits for its end; one that takes longer than `limit` is killed and is an error.
@@ -62,7 +72,10 @@ impl Running {
             }
             std::thread::sleep(Duration::from_millis(10));
         };
-        Ok(Finished { status: status.code(), ..self.said() })
+        Ok(Finished {
+            status: status.code(),
+            ..self.said()
+        })
     }
 
     /// Ends it with SIGKILL; its name and what it had said by then.
@@ -79,7 +92,11 @@ impl Running {
             let _ = fs::remove_file(file);
             String::from_utf8_lossy(&text).into_owned()
         });
-        Finished { status: None, output, errors }
+        Finished {
+            status: None,
+            output,
+            errors,
+        }
     }
 }
 
@@ -101,14 +118,19 @@ pub fn output(program: &str, arguments: &[&str]) -> Result<String> {
 pub fn xenolith(arguments: &[&str]) -> Result<Value> {
     let arguments = [&["--json"], arguments].concat();
     let output = output("xenolith", &arguments)?;
-    serde_json::from_str(&output).with_context(|| format!("`xenolith {}` printed no JSON: {output}", arguments.join(" ")))
+    serde_json::from_str(&output)
+        .with_context(|| format!("`xenolith {}` printed no JSON: {output}", arguments.join(" ")))
 }
 
 /// Runs a `xenolith` command that must be refused; what it said.
 pub fn refused(arguments: &[&str]) -> Result<String> {
     let finished = run("xenolith", arguments)?;
     match finished.status {
-        Some(0) => bail!("`xenolith {}` was not refused: {}", arguments.join(" "), finished.words()),
+        Some(0) => bail!(
+            "`xenolith {}` was not refused: {}",
+            arguments.join(" "),
+            finished.words()
+        ),
         Some(1 | 2) if finished.errors.trim().is_empty() => {
             bail!("`xenolith {}` was refused without a word", arguments.join(" "))
         }

@@ -44,7 +44,12 @@ impl Web {
             .with("vcpus", &vcpus.to_string())
             .with("disk", &format!("[ \"file:{DISK},xvda,w\" ]"))
             .with("vif", "[ \"mac=00:16:3e:00:00:01,bridge=xenbr0\" ]");
-        Ok(Web { guest, vcpus, disk_sum, page_sum })
+        Ok(Web {
+            guest,
+            vcpus,
+            disk_sum,
+            page_sum,
+        })
     }
 
     /// Makes it and waits for its userspace.
@@ -53,11 +58,17 @@ impl Web {
         report.mark("create-begin");
         let created = report.step("create web", || {
             let made = self.guest.create()?;
-            ensure!(made["name"] == "web" && made["state"] == "running", "it says {made}");
+            ensure!(
+                made["name"] == "web" && made["state"] == "running",
+                "it says {made}"
+            );
             Ok(())
         });
         report.mark("create-end");
-        report.figure("create until it returns, seconds by dom0's clock", started.elapsed().as_secs_f64());
+        report.figure(
+            "create until it returns, seconds by dom0's clock",
+            started.elapsed().as_secs_f64(),
+        );
         if !created {
             return;
         }
@@ -69,7 +80,10 @@ impl Web {
         });
         if let Some(taken) = beside_own {
             let own = u64::from(MEMORY) * 1024;
-            report.figure("memory held for a 256 MiB guest beside its own, KiB", taken as f64 - own as f64);
+            report.figure(
+                "memory held for a 256 MiB guest beside its own, KiB",
+                taken as f64 - own as f64,
+            );
         }
     }
 
@@ -78,19 +92,29 @@ impl Web {
         let guest = &self.guest;
         report.step(&format!("web has its {} vCPUs", self.vcpus), || {
             let role = guest.await_line("role web, ", Duration::from_secs(20))?;
-            ensure!(role.starts_with(&format!("{} CPUs", self.vcpus)), "it says {role}");
+            ensure!(
+                role.starts_with(&format!("{} CPUs", self.vcpus)),
+                "it says {role}"
+            );
             Ok(())
         });
         report.step("list shows both", || {
             let names = guest::names()?;
             ensure!(names.len() == 2 && names[1] == "web", "it shows {names:?}");
             let web = guest::find("web")?.context("web is gone")?;
-            ensure!(web["state"] == "running" && web["vcpus"] == self.vcpus, "it shows {web}");
+            ensure!(
+                web["state"] == "running" && web["vcpus"] == self.vcpus,
+                "it shows {web}"
+            );
             Ok(())
         });
         report.step("web reads what dom0 wrote on its disk", || {
             let read = guest.await_line("disk read ", Duration::from_secs(60))?;
-            ensure!(read == self.disk_sum, "web read {read}, dom0 wrote {}", self.disk_sum);
+            ensure!(
+                read == self.disk_sum,
+                "web read {read}, dom0 wrote {}",
+                self.disk_sum
+            );
             Ok(())
         });
         report.step("dom0 reads what web wrote on its disk", || {
@@ -108,7 +132,11 @@ impl Web {
         });
         report.step("web fetches dom0's page", || {
             let fetched = guest.await_line("http ", Duration::from_secs(60))?;
-            ensure!(fetched == self.page_sum, "web got {fetched}, dom0 served {}", self.page_sum);
+            ensure!(
+                fetched == self.page_sum,
+                "web got {fetched}, dom0 served {}",
+                self.page_sum
+            );
             Ok(())
         });
         report.step("dom0 pings web", || self.ping());
@@ -125,7 +153,11 @@ impl Web {
     /// Does it still answer? Others' misfortunes must not reach it.
     pub fn ping(&self) -> Result<()> {
         let said = tools::output("ping", &["-c", "3", "-i", "0.2", "-W", "3", ADDRESS])?;
-        ensure!(said.contains(" 0% packet loss"), "{}", said.lines().rev().nth(1).unwrap_or_default());
+        ensure!(
+            said.contains(" 0% packet loss"),
+            "{}",
+            said.lines().rev().nth(1).unwrap_or_default()
+        );
         Ok(())
     }
 
@@ -133,7 +165,10 @@ impl Web {
     pub fn is_well(&self) -> Result<()> {
         self.ping().context("web no longer answers")?;
         let page = http::fetch(&format!("{ADDRESS}:80"), "/page").context("web no longer serves")?;
-        ensure!(Some(sum_of(&page)?) == self.guest.line("serves "), "web serves something else");
+        ensure!(
+            Some(sum_of(&page)?) == self.guest.line("serves "),
+            "web serves something else"
+        );
         Ok(())
     }
 
@@ -182,7 +217,10 @@ impl Web {
         report.step("web shuts down cleanly", || {
             tools::xenolith(&["shutdown", "--wait", "--timeout", "60", "web"])?;
             self.guest.await_gone(Duration::from_secs(20))?;
-            ensure!(!self.guest.said().contains("Kernel panic"), "it panicked on its way");
+            ensure!(
+                !self.guest.said().contains("Kernel panic"),
+                "it panicked on its way"
+            );
             Ok(())
         });
         if guest::find("web").is_ok_and(|web| web.is_some()) {
@@ -204,5 +242,9 @@ fn sum_of(bytes: &[u8]) -> Result<String> {
     fs::write(file, bytes)?;
     let said = tools::output("sha256sum", &[file])?;
     fs::remove_file(file)?;
-    Ok(said.split_whitespace().next().context("sha256sum says nothing")?.to_owned())
+    Ok(said
+        .split_whitespace()
+        .next()
+        .context("sha256sum says nothing")?
+        .to_owned())
 }

@@ -46,7 +46,9 @@ pub fn as_elf32(elf: &[u8]) -> Result<Vec<u8>> {
         let physical = read64(elf, header + 0x18)?;
         let in_file = narrow(read64(elf, header + 0x20)?)? as usize;
         let in_memory = read64(elf, header + 0x28)?;
-        let bytes = elf.get(offset..offset + in_file).context("a segment lies beyond the end of the ELF")?;
+        let bytes = elf
+            .get(offset..offset + in_file)
+            .context("a segment lies beyond the end of the ELF")?;
         const LOAD: u32 = 1;
         const NOTE: u32 = 4;
         if kind != LOAD && kind != NOTE {
@@ -59,7 +61,16 @@ pub fn as_elf32(elf: &[u8]) -> Result<Vec<u8>> {
         let start = content_at + content.len();
         content.extend_from_slice(bytes);
         let physical = narrow(physical)?;
-        let fields = [kind, narrow(start as u64)?, physical, physical, in_file as u32, narrow(in_memory)?, flags, 0x1000];
+        let fields = [
+            kind,
+            narrow(start as u64)?,
+            physical,
+            physical,
+            in_file as u32,
+            narrow(in_memory)?,
+            flags,
+            0x1000,
+        ];
         headers.push(fields);
     }
     let mut out = Vec::with_capacity(content_at + content.len());

@@ -30,7 +30,11 @@ impl<W: Write> Archive<W> {
     pub fn new(sink: W) -> Archive<W> {
         // Fast: the bulk is kernels and modules, of which the first are packed already.
         let stream = GzEncoder::new(sink, Compression::fast());
-        Archive { stream, folders: BTreeSet::new(), entries: 0 }
+        Archive {
+            stream,
+            folders: BTreeSet::new(),
+            entries: 0,
+        }
     }
 
     /// A folder and those above it.
@@ -85,7 +89,19 @@ impl<W: Write> Archive<W> {
         let name_length = path.len() as u32 + 1;
         let links = 1;
         let fields = [
-            self.entries, mode, 0, 0, links, 0, length, 0, 0, device.0, device.1, name_length, 0,
+            self.entries,
+            mode,
+            0,
+            0,
+            links,
+            0,
+            length,
+            0,
+            0,
+            device.0,
+            device.1,
+            name_length,
+            0,
         ];
         let mut header = String::from("070701");
         for field in fields {
@@ -121,7 +137,9 @@ mod tests {
         archive.file("a/d", 0o644, b"").unwrap();
         let packed = archive.finish().unwrap();
         let mut bytes = Vec::new();
-        flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
+        flate2::read::GzDecoder::new(&packed[..])
+            .read_to_end(&mut bytes)
+            .unwrap();
         let mut names = Vec::new();
         let mut at = 0;
         while at < bytes.len() {

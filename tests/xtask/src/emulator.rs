@@ -83,7 +83,10 @@ impl Machine {
             Hypervisor::Xenolith => house.hypervisor_image(),
             Hypervisor::Xen => packages::xen_image(house),
         };
-        for file in [Some(&image), Some(&self.kernel), self.initramfs.as_ref()].into_iter().flatten() {
+        for file in [Some(&image), Some(&self.kernel), self.initramfs.as_ref()]
+            .into_iter()
+            .flatten()
+        {
             if !file.is_file() {
                 bail!("{} is not there: `cargo xtask build` makes it", house.shown(file));
             }
@@ -92,7 +95,12 @@ impl Machine {
         qemu.args(["-accel", "tcg,thread=single", "-machine", "q35"]);
         qemu.args(["-smp", &self.cpus.to_string(), "-m", &self.memory.to_string()]);
         qemu.args(["-nodefaults", "-display", "none", "-vga", "none", "-no-reboot"]);
-        qemu.args(["-chardev", "stdio,id=serial,signal=off", "-serial", "chardev:serial"]);
+        qemu.args([
+            "-chardev",
+            "stdio,id=serial,signal=off",
+            "-serial",
+            "chardev:serial",
+        ]);
         if self.counted_time {
             qemu.args(["-icount", "shift=0,sleep=off"]);
         }
@@ -100,7 +108,10 @@ impl Machine {
         if self.hypervisor == Hypervisor::Xen {
             qemu.args(["-device", "amd-iommu"]); // Xen builds no PVH dom0 without one.
         }
-        qemu.arg("-kernel").arg(&image).arg("-append").arg(self.hypervisor_command_line());
+        qemu.arg("-kernel")
+            .arg(&image)
+            .arg("-append")
+            .arg(self.hypervisor_command_line());
         qemu.arg("-initrd").arg(self.modules());
         Ok(qemu)
     }
@@ -124,7 +135,9 @@ impl Machine {
                 "dom0=pvh console=com1 com1=115200 loglvl=all guest_loglvl=all console_timestamps=boot xsave=no"
             }
         };
-        format!("{own} {sizes} {}", self.hypervisor_arguments).trim_end().to_owned()
+        format!("{own} {sizes} {}", self.hypervisor_arguments)
+            .trim_end()
+            .to_owned()
     }
 
     /// Multiboot modules as QEMU separates them: commas between, doubled within.

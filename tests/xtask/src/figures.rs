@@ -51,20 +51,33 @@ pub const SPANS: [(&str, &str, &str); 5] = [
 impl Figures {
     /// Remembers the first time that `name` was reached.
     pub fn mark(&mut self, name: &str, line: &Line) {
-        let moment = Moment { wall: line.at.as_secs_f64(), cpu: line.cpu.as_secs_f64() };
+        let moment = Moment {
+            wall: line.at.as_secs_f64(),
+            cpu: line.cpu.as_secs_f64(),
+        };
         self.moments.entry(name.to_owned()).or_insert(moment);
     }
 
     /// Wall and CPU seconds between two milestones.
     pub fn span(&self, from: &str, to: &str) -> Option<Moment> {
         let end = self.moments.get(to)?;
-        let start = if from == "on" { Moment::default() } else { *self.moments.get(from)? };
-        Some(Moment { wall: end.wall - start.wall, cpu: end.cpu - start.cpu })
+        let start = if from == "on" {
+            Moment::default()
+        } else {
+            *self.moments.get(from)?
+        };
+        Some(Moment {
+            wall: end.wall - start.wall,
+            cpu: end.cpu - start.cpu,
+        })
     }
 
     /// Keeps them for the next comparison and for `docs/STATUS.md`.
     pub fn save(&self, house: &House, hypervisor: Hypervisor) -> Result<()> {
-        Ok(fs::write(file(house, hypervisor), serde_json::to_string_pretty(self)?)?)
+        Ok(fs::write(
+            file(house, hypervisor),
+            serde_json::to_string_pretty(self)?,
+        )?)
     }
 }
 
@@ -87,7 +100,9 @@ pub fn folder(house: &House, hypervisor: Hypervisor) -> PathBuf {
 
 /// The table of times as Markdown: ours, Xen's, and the ratio.
 pub fn times(ours: Option<&Figures>, xens: Option<&Figures>) -> String {
-    let mut table = String::from("| seconds, wall / CPU | Xenolith | Xen 4.17 | ratio of CPU time |\n|---|---|---|---|\n");
+    let mut table = String::from(
+        "| seconds, wall / CPU | Xenolith | Xen 4.17 | ratio of CPU time |\n|---|---|---|---|\n",
+    );
     let shown = |moment: Option<Moment>| match moment {
         Some(moment) => format!("{:.2} / {:.2}", moment.wall, moment.cpu),
         None => "-".to_owned(),
@@ -99,7 +114,11 @@ pub fn times(ours: Option<&Figures>, xens: Option<&Figures>) -> String {
             (Some(our), Some(xen)) if xen.cpu > 0.0 => format!("{:.2}", our.cpu / xen.cpu),
             _ => "-".to_owned(),
         };
-        table.push_str(&format!("| {title} | {} | {} | {ratio} |\n", shown(our), shown(xen)));
+        table.push_str(&format!(
+            "| {title} | {} | {} | {ratio} |\n",
+            shown(our),
+            shown(xen)
+        ));
     }
     table
 }
@@ -113,14 +132,20 @@ pub fn counts(ours: Option<&Figures>, xens: Option<&Figures>) -> String {
     let names: std::collections::BTreeSet<_> = ours.keys().chain(xens.keys()).collect();
     let shown = |value: Option<&f64>| value.map_or("-".to_owned(), |value| number(*value));
     for name in names {
-        table.push_str(&format!("| {name} | {} | {} |\n", shown(ours.get(name)), shown(xens.get(name))));
+        table.push_str(&format!(
+            "| {name} | {} | {} |\n",
+            shown(ours.get(name)),
+            shown(xens.get(name))
+        ));
     }
     table
 }
 
 /// What our core counted, as Markdown; empty when it reported nothing.
 pub fn core(ours: Option<&Figures>) -> String {
-    let Some(figures) = ours.filter(|figures| !figures.core.is_empty()) else { return String::new() };
+    let Some(figures) = ours.filter(|figures| !figures.core.is_empty()) else {
+        return String::new();
+    };
     let mut table = String::from("| counted by the core | |\n|---|---|\n");
     for (name, value) in &figures.core {
         table.push_str(&format!("| {name} | {} |\n", number(*value)));
@@ -130,5 +155,9 @@ pub fn core(ours: Option<&Figures>) -> String {
 
 /// Whole numbers without a point.
 fn number(value: f64) -> String {
-    if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.2}") }
+    if value.fract() == 0.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.2}")
+    }
 }

@@ -14,7 +14,9 @@ impl House {
     /// The checkout this command was built from.
     pub fn find() -> Result<House> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let root = root.canonicalize().context("the checkout that this command was built from is gone")?;
+        let root = root
+            .canonicalize()
+            .context("the checkout that this command was built from is gone")?;
         let cargo_target = match std::env::var_os("CARGO_TARGET_DIR") {
             Some(folder) => std::env::current_dir()?.join(folder),
             None => root.join("target"),
@@ -59,6 +61,9 @@ impl House {
 
     /// A path as a person in the checkout would type it.
     pub fn shown(&self, path: &Path) -> String {
-        path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
+        path.strip_prefix(&self.root)
+            .unwrap_or(path)
+            .display()
+            .to_string()
     }
 }

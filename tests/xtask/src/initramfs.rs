@@ -21,7 +21,15 @@ use crate::report::Activity;
 
 /// What dom0's kernel needs to control guests and to serve their devices.
 const DOM0_MODULES: [&str; 9] = [
-    "xen-gntdev", "xen-gntalloc", "xen-evtchn", "xen-privcmd", "xenfs", "xen-blkback", "xen-netback", "loop", "bridge",
+    "xen-gntdev",
+    "xen-gntalloc",
+    "xen-evtchn",
+    "xen-privcmd",
+    "xenfs",
+    "xen-blkback",
+    "xen-netback",
+    "loop",
+    "bridge",
 ];
 
 /// What a guest's kernel needs to use them.
@@ -53,7 +61,11 @@ pub fn build(house: &House) -> Result<()> {
     archive.copy("boot/vmlinuz-cloud", 0o644, &debian.cloud_kernel())?;
     archive.copy("boot/guest.cpio.gz", 0o644, &guest)?;
     for guest in micro_guests {
-        let name = guest.file_name().context("a micro-guest has a name")?.to_string_lossy().into_owned();
+        let name = guest
+            .file_name()
+            .context("a micro-guest has a name")?
+            .to_string_lossy()
+            .into_owned();
         archive.copy(&format!("boot/micro/{name}"), 0o644, &guest)?;
     }
     archive.finish()?.into_inner()?.sync_all()?;
@@ -77,11 +89,27 @@ fn guest_image(house: &House, debian: &Debian) -> Result<PathBuf> {
     skeleton(&mut archive, debian)?;
     archive.copy("init", 0o755, &house.path("tests/images/guest-init"))?;
     // The kernel runs this when dom0 asks for a shutdown. busybox would tell init, which here is a script.
-    archive.file("sbin/poweroff", 0o755, b"#!/bin/sh\nsync\nexec /bin/busybox poweroff -f\n")?;
-    archive.file("sbin/reboot", 0o755, b"#!/bin/sh\nsync\nexec /bin/busybox reboot -f\n")?;
+    archive.file(
+        "sbin/poweroff",
+        0o755,
+        b"#!/bin/sh\nsync\nexec /bin/busybox poweroff -f\n",
+    )?;
+    archive.file(
+        "sbin/reboot",
+        0o755,
+        b"#!/bin/sh\nsync\nexec /bin/busybox reboot -f\n",
+    )?;
     for folder in [debian.modules(), debian.cloud_modules()] {
-        let version = folder.file_name().context("modules lie in a folder of their version")?.to_string_lossy();
-        modules(&mut archive, &folder, &format!("lib/modules/{version}"), &GUEST_MODULES)?;
+        let version = folder
+            .file_name()
+            .context("modules lie in a folder of their version")?
+            .to_string_lossy();
+        modules(
+            &mut archive,
+            &folder,
+            &format!("lib/modules/{version}"),
+            &GUEST_MODULES,
+        )?;
     }
     archive.finish()?.into_inner()?.sync_all()?;
     Ok(image)
@@ -89,7 +117,9 @@ fn guest_image(house: &House, debian: &Debian) -> Result<PathBuf> {
 
 /// Folders, the console and busybox under all its names.
 fn skeleton<W: std::io::Write>(archive: &mut Archive<W>, debian: &Debian) -> Result<()> {
-    for folder in ["proc", "sys", "dev", "run", "tmp", "etc", "root", "sbin", "var/log", "var/lib"] {
+    for folder in [
+        "proc", "sys", "dev", "run", "tmp", "etc", "root", "sbin", "var/log", "var/lib",
+    ] {
         archive.folder(folder)?;
     }
     archive.device("dev/console", 5, 1)?;
@@ -105,10 +135,19 @@ fn skeleton<W: std::io::Write>(archive: &mut Archive<W>, debian: &Debian) -> Res
 }
 
 /// The modules, and the file `order` that tells init what to load in which order.
-fn modules<W: std::io::Write>(archive: &mut Archive<W>, from: &Path, to: &str, wanted: &[&str]) -> Result<()> {
+fn modules<W: std::io::Write>(
+    archive: &mut Archive<W>,
+    from: &Path,
+    to: &str,
+    wanted: &[&str],
+) -> Result<()> {
     let mut order = String::new();
     for module in kernel_modules::in_load_order(from, wanted)? {
-        let name = module.file_name().context("a module is a file")?.to_string_lossy().into_owned();
+        let name = module
+            .file_name()
+            .context("a module is a file")?
+            .to_string_lossy()
+            .into_owned();
         archive.copy(&format!("{to}/{name}"), 0o644, &module)?;
         order.push_str(&name);
         order.push('\n');
@@ -123,8 +162,16 @@ fn store_clients<W: std::io::Write>(archive: &mut Archive<W>, debian: &Debian) -
         archive.link(&format!("usr/bin/xenstore-{name}"), "xenstore")?;
     }
     let libraries = "lib/x86_64-linux-gnu";
-    archive.copy("lib64/ld-linux-x86-64.so.2", 0o755, &debian.file(&format!("{libraries}/ld-linux-x86-64.so.2")))?;
-    archive.copy(&format!("{libraries}/libc.so.6"), 0o755, &debian.file(&format!("{libraries}/libc.so.6")))?;
+    archive.copy(
+        "lib64/ld-linux-x86-64.so.2",
+        0o755,
+        &debian.file(&format!("{libraries}/ld-linux-x86-64.so.2")),
+    )?;
+    archive.copy(
+        &format!("{libraries}/libc.so.6"),
+        0o755,
+        &debian.file(&format!("{libraries}/libc.so.6")),
+    )?;
     for library in ["libxenstore.so.4", "libxentoolcore.so.1"] {
         let from = debian.file(&format!("usr/{libraries}/{library}"));
         archive.copy(&format!("{libraries}/{library}"), 0o755, &from)?;

@@ -22,7 +22,10 @@ fn index(folder: &Path, known: &mut BTreeMap<String, PathBuf>) -> Result<()> {
         let path = entry?.path();
         if path.is_dir() && !path.is_symlink() {
             index(&path, known)?;
-        } else if let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".ko")) {
+        } else if let Some(name) = path
+            .file_name()
+            .and_then(|name| name.to_str()?.strip_suffix(".ko"))
+        {
             known.insert(plain(name), path);
         }
     }
@@ -30,7 +33,9 @@ fn index(folder: &Path, known: &mut BTreeMap<String, PathBuf>) -> Result<()> {
 }
 
 fn add(known: &BTreeMap<String, PathBuf>, name: &str, order: &mut Vec<PathBuf>) -> Result<()> {
-    let path = known.get(&plain(name)).with_context(|| format!("this kernel has no module {name}"))?;
+    let path = known
+        .get(&plain(name))
+        .with_context(|| format!("this kernel has no module {name}"))?;
     if order.contains(path) {
         return Ok(());
     }
@@ -49,11 +54,16 @@ fn plain(name: &str) -> String {
 /// The `depends=` entry of a module's `.modinfo` section: zero-terminated text.
 fn dependencies(module: &[u8]) -> Vec<String> {
     const KEY: &[u8] = b"\0depends=";
-    let Some(start) = module.windows(KEY.len()).position(|window| window == KEY) else { return Vec::new() };
+    let Some(start) = module.windows(KEY.len()).position(|window| window == KEY) else {
+        return Vec::new();
+    };
     let text = &module[start + KEY.len()..];
     let end = text.iter().position(|&byte| byte == 0).unwrap_or(text.len());
     let text = String::from_utf8_lossy(&text[..end]);
-    text.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    text.split(',')
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]

@@ -29,7 +29,10 @@ pub fn build_guests(house: &House) -> Result<Vec<PathBuf>> {
     let mut cargo = command::cargo(house.root());
     cargo.args(["build", "--release", "--target", TARGET, "--package", "guests"]);
     command::run(&mut cargo).context("the micro-guests do not build")?;
-    Ok(VILLAINS.iter().map(|name| house.built(TARGET, "release", name)).collect())
+    Ok(VILLAINS
+        .iter()
+        .map(|name| house.built(TARGET, "release", name))
+        .collect())
 }
 
 /// Runs each as dom0.
@@ -64,7 +67,11 @@ fn test_one(house: &House, on: Hypervisor, name: &str) -> Result<Outcome> {
     for check in &failed {
         activity.line(&format!("    {} {check}", coloured(31, "FAIL")));
     }
-    let detail = if passed { String::new() } else { format!("{verdict}; log: {}", house.shown(&log)) };
+    let detail = if passed {
+        String::new()
+    } else {
+        format!("{verdict}; log: {}", house.shown(&log))
+    };
     Ok(Outcome::new(&title, passed, &detail))
 }
 

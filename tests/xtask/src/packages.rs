@@ -12,8 +12,14 @@ use crate::report::Activity;
 use crate::setup;
 
 /// Packages besides the kernels: Xen as the reference, a shell, and Debian's clients of the store with their libraries.
-const PACKAGES: [&str; 6] =
-    ["xen-hypervisor-4.17-amd64", "busybox-static", "xenstore-utils", "libxenstore4", "libxentoolcore1", "libc6"];
+const PACKAGES: [&str; 6] = [
+    "xen-hypervisor-4.17-amd64",
+    "busybox-static",
+    "xenstore-utils",
+    "libxenstore4",
+    "libxentoolcore1",
+    "libc6",
+];
 
 /// The kernels of one Debian version, as unpacked.
 pub struct Debian {
@@ -52,7 +58,10 @@ impl Debian {
 pub fn fetch(house: &House) -> Result<Debian> {
     let stamp = house.target("root/.kernel-version");
     if let Ok(version) = fs::read_to_string(&stamp) {
-        return Ok(Debian { root: house.debian_root(), version: version.trim().to_owned() });
+        return Ok(Debian {
+            root: house.debian_root(),
+            version: version.trim().to_owned(),
+        });
     }
     setup::ensure_package_lists()?;
     let version = kernel_version()?;
@@ -71,20 +80,32 @@ pub fn fetch(house: &House) -> Result<Debian> {
     unpack(house, &folder, &names)?;
     unpack_xen(house)?;
     fs::write(&stamp, &version)?;
-    Ok(Debian { root: house.debian_root(), version })
+    Ok(Debian {
+        root: house.debian_root(),
+        version,
+    })
 }
 
 /// The version that Debian's `linux-image-amd64` stands for, like `6.1.0-56`.
 fn kernel_version() -> Result<String> {
     let depends = command::output(Command::new("apt-cache").args(["depends", "linux-image-amd64"]))?;
     let version = depends.lines().find_map(|line| {
-        line.trim().strip_prefix("Depends: linux-image-")?.strip_suffix("-amd64").map(str::to_owned)
+        line.trim()
+            .strip_prefix("Depends: linux-image-")?
+            .strip_suffix("-amd64")
+            .map(str::to_owned)
     });
     version.context("apt knows no linux-image-amd64: is this Debian 12 with its main archive?")
 }
 
 fn download(folder: &std::path::Path, names: &[String]) -> Result<()> {
-    command::output(Command::new("apt-get").args(["download", "-q"]).args(names).current_dir(folder)).map(drop)
+    command::output(
+        Command::new("apt-get")
+            .args(["download", "-q"])
+            .args(names)
+            .current_dir(folder),
+    )
+    .map(drop)
 }
 
 fn unpack(house: &House, folder: &std::path::Path, names: &[String]) -> Result<()> {
@@ -97,7 +118,11 @@ fn unpack(house: &House, folder: &std::path::Path, names: &[String]) -> Result<(
             .map(|entry| entry.path())
             .collect();
         found.sort();
-        archives.push(found.pop().with_context(|| format!("apt-get downloaded no {name}"))?);
+        archives.push(
+            found
+                .pop()
+                .with_context(|| format!("apt-get downloaded no {name}"))?,
+        );
     }
     let root = house.debian_root();
     fs::create_dir_all(&root)?;

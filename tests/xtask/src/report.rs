@@ -12,7 +12,11 @@ pub fn is_terminal() -> bool {
 
 /// The text in an ANSI colour when there is a terminal.
 pub fn coloured(code: u8, text: &str) -> String {
-    if is_terminal() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    if is_terminal() {
+        format!("\x1b[{code}m{text}\x1b[0m")
+    } else {
+        text.to_owned()
+    }
 }
 
 /// One line about what was done.
@@ -50,7 +54,11 @@ impl Activity {
 
     /// Prints a line above the spinner.
     pub fn line(&self, text: &str) {
-        if self.0.is_hidden() { println!("{text}") } else { self.0.println(text) }
+        if self.0.is_hidden() {
+            println!("{text}")
+        } else {
+            self.0.println(text)
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! `cargo xtask run`: boots the machine, follows the scenario that dom0 plays, and gives its verdict.
 
 use std::io::{Read, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -75,12 +75,25 @@ pub fn run(house: &House, arguments: &RunArguments) -> Result<bool> {
     }
     let mut passed = play(house, arguments)?.failed == 0;
     if arguments.compare && arguments.on == Hypervisor::Xenolith {
-        let reference = RunArguments { on: Hypervisor::Xen, smp: None, batch: true, ..arguments.clone() };
+        let reference = RunArguments {
+            on: Hypervisor::Xen,
+            smp: None,
+            batch: true,
+            ..arguments.clone()
+        };
         passed &= play(house, &reference)?.failed == 0;
     }
     print_figures(house);
-    let verdict = if passed { coloured(32, "PASSED") } else { coloured(31, "FAILED") };
-    println!("scenario {} on {}: {verdict}", arguments.scenario, arguments.on.name());
+    let verdict = if passed {
+        coloured(32, "PASSED")
+    } else {
+        coloured(31, "FAILED")
+    };
+    println!(
+        "scenario {} on {}: {verdict}",
+        arguments.scenario,
+        arguments.on.name()
+    );
     Ok(passed)
 }
 
@@ -95,7 +108,10 @@ fn build(house: &House, on: Hypervisor) -> Result<()> {
 
 /// The tables, from the last runs on both.
 pub fn print_figures(house: &House) {
-    let (ours, xens) = (kept::load(house, Hypervisor::Xenolith), kept::load(house, Hypervisor::Xen));
+    let (ours, xens) = (
+        kept::load(house, Hypervisor::Xenolith),
+        kept::load(house, Hypervisor::Xen),
+    );
     println!("\n{}", kept::times(ours.as_ref(), xens.as_ref()));
     println!("{}", kept::counts(ours.as_ref(), xens.as_ref()));
     println!("{}", kept::core(ours.as_ref()));
@@ -114,7 +130,12 @@ pub fn play(house: &House, arguments: &RunArguments) -> Result<Figures> {
     // After the verdict come the hypervisor's last words; before a shell there are none.
     let last_words = Duration::from_secs(if interactive { 1 } else { 20 });
     let ending = follower.follow(&mut session, deadline, last_words)?;
-    let Follower { mut figures, doing, activity, .. } = follower;
+    let Follower {
+        mut figures,
+        doing,
+        activity,
+        ..
+    } = follower;
     drop(activity);
     let complaint = match ending {
         Ending::Verdict => None,
@@ -124,7 +145,11 @@ pub fn play(house: &House, arguments: &RunArguments) -> Result<Figures> {
     if let Some(complaint) = complaint {
         figures.failed += 1;
         let doing = doing.as_deref().unwrap_or("dom0 boots");
-        println!("{} {complaint}; last step: {doing}; log: {}", coloured(31, "FAIL"), house.shown(&log));
+        println!(
+            "{} {complaint}; last step: {doing}; log: {}",
+            coloured(31, "FAIL"),
+            house.shown(&log)
+        );
     }
     if interactive && matches!(ending, Ending::Verdict) {
         hand_over(&mut session)?;
@@ -169,9 +194,18 @@ struct Follower {
 
 impl Follower {
     fn new(on: Hypervisor, cpus: u32) -> Follower {
-        let figures = Figures { hypervisor: on.name().to_owned(), cpus, ..Figures::default() };
+        let figures = Figures {
+            hypervisor: on.name().to_owned(),
+            cpus,
+            ..Figures::default()
+        };
         let activity = Activity::start(&format!("{} boots on {cpus} CPUs", on.name()));
-        Follower { figures, doing: None, verdict: false, activity }
+        Follower {
+            figures,
+            doing: None,
+            verdict: false,
+            activity,
+        }
     }
 
     /// Until the machine is off, or a while after the verdict.
@@ -259,14 +293,21 @@ impl Follower {
         } else {
             2
         };
-        self.activity.line(&format!("{:8.2} {}", line.at.as_secs_f64(), coloured(colour, text)));
+        self.activity.line(&format!(
+            "{:8.2} {}",
+            line.at.as_secs_f64(),
+            coloured(colour, text)
+        ));
     }
 }
 
 /// Gives keyboard and screen to dom0's shell until it powers off or the person types Ctrl-].
 fn hand_over(session: &mut Session) -> Result<()> {
     const LEAVE: u8 = 0x1d;
-    println!("{}", coloured(36, "dom0's shell; `poweroff -f` or Ctrl-] ends the machine"));
+    println!(
+        "{}",
+        coloured(36, "dom0's shell; `poweroff -f` or Ctrl-] ends the machine")
+    );
     let terminal = std::io::stdin();
     let before = rustix::termios::tcgetattr(&terminal).context("the terminal does not say how it is set")?;
     let mut raw = before.clone();
@@ -294,7 +335,9 @@ fn hand_over(session: &mut Session) -> Result<()> {
 fn show_bytes(session: &mut Session, left: &AtomicBool) -> Result<()> {
     let mut screen = std::io::stdout();
     while !left.load(Ordering::Relaxed) {
-        let Some(bytes) = session.next_bytes(Duration::from_millis(100))? else { break };
+        let Some(bytes) = session.next_bytes(Duration::from_millis(100))? else {
+            break;
+        };
         screen.write_all(&bytes)?;
         screen.flush()?;
     }

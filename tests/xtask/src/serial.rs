@@ -50,8 +50,9 @@ impl Session {
         writeln!(log, "# {}", command::shown(&command))?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         command.stderr(Stdio::from(log.try_clone()?));
-        let mut emulator =
-            command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        let mut emulator = command
+            .spawn()
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let started = Instant::now();
         let mut output = emulator.stdout.take().context("the emulator has an output")?;
         let (sender, chunks) = channel();
@@ -63,7 +64,13 @@ impl Session {
                 }
             }
         });
-        Ok(Session { emulator, started, chunks, waiting: Vec::new(), log })
+        Ok(Session {
+            emulator,
+            started,
+            chunks,
+            waiting: Vec::new(),
+            log,
+        })
     }
 
     /// Since the machine was switched on.
@@ -109,7 +116,11 @@ impl Session {
 
     fn line(&mut self, raw: &[u8]) -> Result<Line> {
         let text = printable(&String::from_utf8_lossy(raw));
-        let line = Line { at: self.elapsed(), cpu: self.cpu_time(), text };
+        let line = Line {
+            at: self.elapsed(),
+            cpu: self.cpu_time(),
+            text,
+        };
         writeln!(self.log, "{:9.3} {}", line.at.as_secs_f64(), line.text)?;
         Ok(line)
     }
@@ -118,8 +129,15 @@ impl Session {
     fn cpu_time(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.emulator.id())).unwrap_or_default();
         // The name in parentheses may hold anything; what follows it is field 3.
-        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-        let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        let fields = stat
+            .rsplit_once(')')
+            .map_or("", |(_, rest)| rest)
+            .split_whitespace();
+        let ticks: u64 = fields
+            .skip(11)
+            .take(2)
+            .filter_map(|field| field.parse::<u64>().ok())
+            .sum();
         const TICKS_PER_SECOND: u64 = 100; // USER_HZ, fixed on x86
         Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
     }
@@ -139,7 +157,10 @@ fn printable(text: &str) -> String {
     let mut characters = text.chars().peekable();
     while let Some(character) = characters.next() {
         if character == '\x1b' && characters.peek() == Some(&'[') {
-            characters.by_ref().skip(1).find(|next| next.is_ascii_alphabetic());
+            characters
+                .by_ref()
+                .skip(1)
+                .find(|next| next.is_ascii_alphabetic());
         } else if character == '\t' || !character.is_control() {
             clean.push(character);
         }

@@ -23,8 +23,11 @@ const DEBIAN: [(&str, &str); 6] = [
 
 /// Installs what is missing, and says so. As an ordinary user it names the command that a person must type.
 pub fn install_missing() -> Result<()> {
-    let missing: Vec<&str> =
-        DEBIAN.iter().filter(|(_, file)| !Path::new(file).exists()).map(|(package, _)| *package).collect();
+    let missing: Vec<&str> = DEBIAN
+        .iter()
+        .filter(|(_, file)| !Path::new(file).exists())
+        .map(|(package, _)| *package)
+        .collect();
     if !missing.is_empty() {
         install_packages(&missing)?;
     }
@@ -51,8 +54,14 @@ fn install_packages(missing: &[&str]) -> Result<()> {
 
 /// apt can only find packages after `apt-get update` has run at least once.
 pub fn ensure_package_lists() -> Result<()> {
-    let lists = std::fs::read_dir("/var/lib/apt/lists").into_iter().flatten().flatten();
-    if lists.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().contains("_Packages")) {
+    let lists = std::fs::read_dir("/var/lib/apt/lists")
+        .into_iter()
+        .flatten()
+        .flatten();
+    if lists
+        .map(|entry| entry.file_name())
+        .any(|name| name.to_string_lossy().contains("_Packages"))
+    {
         return Ok(());
     }
     refresh_package_lists()
@@ -72,11 +81,14 @@ fn install_rust_targets() -> Result<()> {
         return Ok(()); // Debian's or another's Rust: cargo itself will say what it lacks.
     }
     let installed = command::output(Command::new("rustup").args(["target", "list", "--installed"]))?;
-    let missing: Vec<_> =
-        RUST_TARGETS.into_iter().filter(|target| !installed.lines().any(|line| line == *target)).collect();
+    let missing: Vec<_> = RUST_TARGETS
+        .into_iter()
+        .filter(|target| !installed.lines().any(|line| line == *target))
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
     report::note(&format!("rustup target add {}", missing.join(" ")));
-    command::run(Command::new("rustup").args(["target", "add"]).args(&missing)).context("rustup cannot add targets")
+    command::run(Command::new("rustup").args(["target", "add"]).args(&missing))
+        .context("rustup cannot add targets")
 }

@@ -37,14 +37,21 @@ pub fn update(house: &House) -> Result<()> {
     let old = fs::read_to_string(&path).unwrap_or_else(|_| format!("# Status\n\n{BEGIN}\n{END}\n"));
     let (before, rest) = old.split_once(BEGIN).unwrap_or((old.as_str(), ""));
     let after = rest.split_once(END).map_or("\n", |(_, after)| after);
-    let new = format!("{}\n\n{BEGIN}\n{}\n{END}{after}", before.trim_end(), tables(house)?);
+    let new = format!(
+        "{}\n\n{BEGIN}\n{}\n{END}{after}",
+        before.trim_end(),
+        tables(house)?
+    );
     fs::write(&path, new)?;
     report::note(&format!("wrote {}", house.shown(&path)));
     Ok(())
 }
 
 fn tables(house: &House) -> Result<String> {
-    let (ours, xens) = (figures::load(house, Hypervisor::Xenolith), figures::load(house, Hypervisor::Xen));
+    let (ours, xens) = (
+        figures::load(house, Hypervisor::Xenolith),
+        figures::load(house, Hypervisor::Xen),
+    );
     let (ours, xens) = (ours.as_ref(), xens.as_ref());
     let mut text = String::new();
     for (name, figures) in [("Xenolith", ours), ("Xen 4.17", xens)] {
@@ -83,10 +90,17 @@ pub fn lines(house: &House) -> Result<String> {
             core.tests += count.tests;
         }
     }
-    table.push_str(&format!("| **in the core** | **{}** | {} |\n", core.all, core.tests));
+    table.push_str(&format!(
+        "| **in the core** | **{}** | {} |\n",
+        core.all, core.tests
+    ));
     if let Ok(elf) = fs::read(house.hypervisor_image()) {
         let loaded = loaded_bytes(&elf);
-        table.push_str(&format!("\nHypervisor: {} KiB of ELF, {} KiB loaded.\n", elf.len() / 1024, loaded / 1024));
+        table.push_str(&format!(
+            "\nHypervisor: {} KiB of ELF, {} KiB loaded.\n",
+            elf.len() / 1024,
+            loaded / 1024
+        ));
     }
     Ok(table)
 }
@@ -108,11 +122,20 @@ fn count(folder: &Path) -> Result<Lines> {
         if path.is_dir() {
             let inner = count(&path)?;
             lines.all += inner.all;
-            lines.tests += if path.ends_with("tests") { inner.all } else { inner.tests };
-        } else if path.extension().is_some_and(|extension| ["rs", "s", "S", "ld", "c"].iter().any(|e| extension == *e)) {
+            lines.tests += if path.ends_with("tests") {
+                inner.all
+            } else {
+                inner.tests
+            };
+        } else if path
+            .extension()
+            .is_some_and(|extension| ["rs", "s", "S", "ld", "c"].iter().any(|e| extension == *e))
+        {
             let text = fs::read_to_string(&path)?;
             let all = text.lines().filter(|line| !line.trim().is_empty()).count();
-            let tests = text.split_once("#[cfg(test)]").map_or(0, |(_, tests)| tests.lines().count());
+            let tests = text
+                .split_once("#[cfg(test)]")
+                .map_or(0, |(_, tests)| tests.lines().count());
             let tests = if path.ends_with("tests.rs") { all } else { tests };
             lines.all += all;
             lines.tests += tests.min(all);
@@ -124,10 +147,15 @@ fn count(folder: &Path) -> Result<Lines> {
 /// What a loader puts into memory: the sum of the load segments' sizes in memory, of a 32-bit ELF.
 fn loaded_bytes(elf: &[u8]) -> u64 {
     let word = |at: usize| {
-        elf.get(at..at + 4).map_or(0, |bytes| u32::from_le_bytes(bytes.try_into().expect("it is four bytes")))
+        elf.get(at..at + 4).map_or(0, |bytes| {
+            u32::from_le_bytes(bytes.try_into().expect("it is four bytes"))
+        })
     };
     let half = |at: usize| word(at) & 0xffff;
     let (table, size, number) = (word(0x1c) as usize, half(0x2a) as usize, half(0x2c) as usize);
     let headers = (0..number).map(|index| table + index * size);
-    headers.filter(|&header| word(header) == 1).map(|header| u64::from(word(header + 0x14))).sum()
+    headers
+        .filter(|&header| word(header) == 1)
+        .map(|header| u64::from(word(header + 0x14)))
+        .sum()
 }

@@ -45,10 +45,21 @@ pub struct Outcome {
 impl Outcome {
     /// One test; says so at once.
     pub fn new(title: &str, passed: bool, detail: &str) -> Outcome {
-        let word = if passed { coloured(32, "ok  ") } else { coloured(31, "FAIL") };
-        let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+        let word = if passed {
+            coloured(32, "ok  ")
+        } else {
+            coloured(31, "FAIL")
+        };
+        let detail = if detail.is_empty() {
+            String::new()
+        } else {
+            format!(": {detail}")
+        };
         println!("{word} {title}{detail}");
-        Outcome { passed: u32::from(passed), failed: u32::from(!passed) }
+        Outcome {
+            passed: u32::from(passed),
+            failed: u32::from(!passed),
+        }
     }
 }
 
@@ -96,7 +107,11 @@ fn attempt(title: &str, work: impl FnOnce() -> Result<()>) -> Outcome {
 
 fn micro_guests(house: &House, on: Hypervisor) -> Vec<Outcome> {
     micro::test(house, on).unwrap_or_else(|error| {
-        vec![Outcome::new(&format!("micro-guests on {}", on.name()), false, &format!("{error:#}"))]
+        vec![Outcome::new(
+            &format!("micro-guests on {}", on.name()),
+            false,
+            &format!("{error:#}"),
+        )]
     })
 }
 
@@ -105,27 +120,49 @@ fn scenario(house: &House, on: Hypervisor) -> Outcome {
     match run::play(house, &RunArguments::for_test(on)) {
         Ok(figures) => {
             let passed = figures.failed == 0;
-            Outcome::new(&title, passed, &format!("{} steps passed, {} failed", figures.passed, figures.failed));
-            Outcome { passed: figures.passed, failed: figures.failed }
+            Outcome::new(
+                &title,
+                passed,
+                &format!("{} steps passed, {} failed", figures.passed, figures.failed),
+            );
+            Outcome {
+                passed: figures.passed,
+                failed: figures.failed,
+            }
         }
         Err(error) => Outcome::new(&title, false, &format!("{error:#}")),
     }
 }
 
 fn host(house: &House) -> Vec<Outcome> {
-    let bare = ["--package", "image", "--package", "guests", "--target", "x86_64-unknown-none"];
+    let bare = [
+        "--package",
+        "image",
+        "--package",
+        "guests",
+        "--target",
+        "x86_64-unknown-none",
+    ];
     vec![
         unit_tests(house),
         attempt("formatting", || {
             command::output(command::cargo(house.root()).args(["fmt", "--all", "--check"])).map(drop)
         }),
         attempt("lints", || {
-            command::output(command::cargo(house.root()).args(["clippy", "--all-targets", "--quiet", "--"]).args(DENY))
-                .map(drop)
+            command::output(
+                command::cargo(house.root())
+                    .args(["clippy", "--all-targets", "--quiet", "--"])
+                    .args(DENY),
+            )
+            .map(drop)
         }),
         attempt("lints of what runs on bare metal", || {
             let mut cargo = command::cargo(house.root());
-            cargo.args(["clippy", "--release", "--quiet"]).args(bare).arg("--").args(DENY);
+            cargo
+                .args(["clippy", "--release", "--quiet"])
+                .args(bare)
+                .arg("--")
+                .args(DENY);
             command::output(&mut cargo).map(drop)
         }),
     ]
@@ -138,16 +175,31 @@ fn unit_tests(house: &House) -> Outcome {
     let nextest = command::output(command::cargo(house.root()).args(["nextest", "--version"])).is_ok();
     let mut cargo = command::cargo(house.root());
     if nextest {
-        cargo.args(["nextest", "run", "--no-fail-fast", "--color", "never", "--status-level", "fail"]);
+        cargo.args([
+            "nextest",
+            "run",
+            "--no-fail-fast",
+            "--color",
+            "never",
+            "--status-level",
+            "fail",
+        ]);
     } else {
         cargo.args(["test", "--no-fail-fast"]);
     }
-    let activity = Activity::start(&format!("unit tests by {}", if nextest { "nextest" } else { "cargo test" }));
+    let activity = Activity::start(&format!(
+        "unit tests by {}",
+        if nextest { "nextest" } else { "cargo test" }
+    ));
     let counted = counted_tests(cargo);
     drop(activity);
     match counted {
         Ok((passed, failed)) => {
-            Outcome::new("unit tests", failed == 0, &format!("{passed} passed, {failed} failed"));
+            Outcome::new(
+                "unit tests",
+                failed == 0,
+                &format!("{passed} passed, {failed} failed"),
+            );
             Outcome { passed, failed }
         }
         Err(error) => Outcome::new("unit tests", false, &format!("{error:#}")),
@@ -157,9 +209,12 @@ fn unit_tests(house: &House) -> Outcome {
 /// Runs a test runner and adds up its counts; shows what it said when something failed.
 fn counted_tests(mut runner: Command) -> Result<(u32, u32)> {
     let output = runner.stdin(Stdio::null()).output()?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     let (mut passed, mut failed) = (0, 0);
-    let summaries = said.lines().filter(|line| line.contains("test result:") || line.contains("Summary ["));
+    let summaries = said
+        .lines()
+        .filter(|line| line.contains("test result:") || line.contains("Summary ["));
     for line in summaries {
         passed += number_before(line, "passed");
         failed += number_before(line, "failed") + number_before(line, "timed out");
@@ -175,8 +230,12 @@ fn counted_tests(mut runner: Command) -> Result<(u32, u32)> {
 
 /// The number in `12 passed`, zero where there is none.
 fn number_before(line: &str, word: &str) -> u32 {
-    let Some(at) = line.find(&format!(" {word}")) else { return 0 };
-    let digits = line[..at].rsplit(|character: char| !character.is_ascii_digit()).next();
+    let Some(at) = line.find(&format!(" {word}")) else {
+        return 0;
+    };
+    let digits = line[..at]
+        .rsplit(|character: char| !character.is_ascii_digit())
+        .next();
     digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
@@ -187,9 +246,15 @@ mod tests {
     #[test]
     fn summaries_of_both_runners_are_understood() {
         let nextest = "     Summary [   0.204s] 31 tests run: 29 passed, 2 failed, 1 skipped";
-        assert_eq!((number_before(nextest, "passed"), number_before(nextest, "failed")), (29, 2));
+        assert_eq!(
+            (number_before(nextest, "passed"), number_before(nextest, "failed")),
+            (29, 2)
+        );
         let plain = "test result: ok. 7 passed; 0 failed; 0 ignored; 0 measured";
-        assert_eq!((number_before(plain, "passed"), number_before(plain, "failed")), (7, 0));
+        assert_eq!(
+            (number_before(plain, "passed"), number_before(plain, "failed")),
+            (7, 0)
+        );
         assert_eq!(number_before(plain, "timed out"), 0);
     }
 }

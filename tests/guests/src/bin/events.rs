@@ -24,15 +24,26 @@ fn main(_: u64) -> ! {
 
 /// Two ports of this domain, each the other's end.
 fn pair(checks: &mut Checks) -> (u32, u32) {
-    let mut unbound =
-        AllocUnbound { domain: DomainId::SELF, remote_domain: DomainId::SELF, ..AllocUnbound::default() };
-    checks.equal("an unbound port", hypercall::with(EVENT_CHANNEL_OP, op::ALLOC_UNBOUND, &mut unbound), 0);
+    let mut unbound = AllocUnbound {
+        domain: DomainId::SELF,
+        remote_domain: DomainId::SELF,
+        ..AllocUnbound::default()
+    };
+    checks.equal(
+        "an unbound port",
+        hypercall::with(EVENT_CHANNEL_OP, op::ALLOC_UNBOUND, &mut unbound),
+        0,
+    );
     let mut bind = BindInterdomain {
         remote_domain: DomainId::SELF,
         remote_port: unbound.port,
         ..BindInterdomain::default()
     };
-    checks.equal("bound to itself", hypercall::with(EVENT_CHANNEL_OP, op::BIND_INTERDOMAIN, &mut bind), 0);
+    checks.equal(
+        "bound to itself",
+        hypercall::with(EVENT_CHANNEL_OP, op::BIND_INTERDOMAIN, &mut bind),
+        0,
+    );
     // Binding marks the new end pending once, so that nothing sent before is lost.
     shared::clear(bind.local_port);
     (unbound.port, bind.local_port)
@@ -58,10 +69,21 @@ fn upcalls(checks: &mut Checks) {
     const VECTOR: u8 = 0xf3;
     const SET_PARAM: u32 = 0;
     const CALLBACK_IRQ: u64 = 0;
-    let mut parameter = [u64::from(DomainId::SELF.0) | CALLBACK_IRQ << 32, 2 << 56 | u64::from(VECTOR)];
-    checks.equal("the callback vector is set", hypercall::with(HVM_OP, SET_PARAM, &mut parameter), 0);
+    let mut parameter = [
+        u64::from(DomainId::SELF.0) | CALLBACK_IRQ << 32,
+        2 << 56 | u64::from(VECTOR),
+    ];
+    checks.equal(
+        "the callback vector is set",
+        hypercall::with(HVM_OP, SET_PARAM, &mut parameter),
+        0,
+    );
     let mut ipi = BindIpi::default();
-    checks.equal("an IPI port", hypercall::with(EVENT_CHANNEL_OP, op::BIND_IPI, &mut ipi), 0);
+    checks.equal(
+        "an IPI port",
+        hypercall::with(EVENT_CHANNEL_OP, op::BIND_IPI, &mut ipi),
+        0,
+    );
     interrupts::enable();
     let before = interrupts::count(VECTOR);
     for round in 1..=100 {
@@ -74,21 +96,32 @@ fn upcalls(checks: &mut Checks) {
         }
         shared::clear(ipi.port);
     }
-    checks.equal("a hundred events make a hundred upcalls", interrupts::count(VECTOR) - before, 100);
+    checks.equal(
+        "a hundred events make a hundred upcalls",
+        interrupts::count(VECTOR) - before,
+        100,
+    );
 }
 
 fn refusals(checks: &mut Checks, near: u32) {
     let refused = |error: Error| error.as_result();
     checks.equal("port 0", shared::send(0), refused(Error::EINVAL));
     checks.equal("a port far out", shared::send(u32::MAX), refused(Error::EINVAL));
-    checks.equal("close", hypercall::with(EVENT_CHANNEL_OP, op::CLOSE, &mut Close { port: near }), 0);
+    checks.equal(
+        "close",
+        hypercall::with(EVENT_CHANNEL_OP, op::CLOSE, &mut Close { port: near }),
+        0,
+    );
     checks.equal(
         "close again",
         hypercall::with(EVENT_CHANNEL_OP, op::CLOSE, &mut Close { port: near }),
         refused(Error::EINVAL),
     );
-    let mut nobody =
-        BindInterdomain { remote_domain: DomainId(0x1234), remote_port: 1, ..BindInterdomain::default() };
+    let mut nobody = BindInterdomain {
+        remote_domain: DomainId(0x1234),
+        remote_port: 1,
+        ..BindInterdomain::default()
+    };
     checks.equal(
         "bind to a domain that is not",
         hypercall::with(EVENT_CHANNEL_OP, op::BIND_INTERDOMAIN, &mut nobody),

@@ -62,21 +62,39 @@ fn map(flags: u32, reference: u32) -> (i64, MapGrantRef) {
         domain: DomainId::CONTROL,
         ..MapGrantRef::default()
     };
-    (hypercall::with_one(GRANT_TABLE_OP, op::MAP_GRANT_REF, &mut request), request)
+    (
+        hypercall::with_one(GRANT_TABLE_OP, op::MAP_GRANT_REF, &mut request),
+        request,
+    )
 }
 
 fn unmap(handle: u32) -> (i64, UnmapGrantRef) {
-    let mut request = UnmapGrantRef { host_address: WINDOW.address(), handle, ..UnmapGrantRef::default() };
-    (hypercall::with_one(GRANT_TABLE_OP, op::UNMAP_GRANT_REF, &mut request), request)
+    let mut request = UnmapGrantRef {
+        host_address: WINDOW.address(),
+        handle,
+        ..UnmapGrantRef::default()
+    };
+    (
+        hypercall::with_one(GRANT_TABLE_OP, op::UNMAP_GRANT_REF, &mut request),
+        request,
+    )
 }
 
 fn map_and_unmap(checks: &mut Checks) {
     let (result, mapped) = map(HOST_MAP, REFERENCE);
     checks.equal("map", (result, status(mapped.status)), (0, 0));
-    checks.equal("the window shows the granted page", WINDOW.read::<[u8; 8]>(0), *b"granted!");
+    checks.equal(
+        "the window shows the granted page",
+        WINDOW.read::<[u8; 8]>(0),
+        *b"granted!",
+    );
     // On Xen a frame that is mapped a second time in the same domain leaves its first place: look only here.
     WINDOW.write(8, *b" written");
-    checks.equal("the window takes what is written", WINDOW.read::<[u8; 8]>(8), *b" written");
+    checks.equal(
+        "the window takes what is written",
+        WINDOW.read::<[u8; 8]>(8),
+        *b" written",
+    );
     let flags: u16 = TABLE.read(REFERENCE as usize * 8);
     let busy = entry_flag::READING | entry_flag::WRITING;
     checks.equal("the entry is marked as in use", flags & busy, busy);
@@ -95,7 +113,11 @@ fn status(status: GrantStatus) -> i16 {
 
 fn copy(checks: &mut Checks) {
     let mut request = Copy {
-        source: CopyPointer { location: REFERENCE.into(), domain: DomainId::CONTROL, ..CopyPointer::default() },
+        source: CopyPointer {
+            location: REFERENCE.into(),
+            domain: DomainId::CONTROL,
+            ..CopyPointer::default()
+        },
         destination: CopyPointer {
             location: TARGET.frame(),
             domain: DomainId::SELF,
@@ -108,26 +130,46 @@ fn copy(checks: &mut Checks) {
     };
     let result = hypercall::with_one(GRANT_TABLE_OP, op::COPY, &mut request);
     checks.equal("copy", (result, status(request.status)), (0, 0));
-    checks.equal("the bytes arrive at their offset", TARGET.read::<[u8; 8]>(16), *b"granted!");
+    checks.equal(
+        "the bytes arrive at their offset",
+        TARGET.read::<[u8; 8]>(16),
+        *b"granted!",
+    );
     request.length = 4096;
     hypercall::with_one(GRANT_TABLE_OP, op::COPY, &mut request);
-    checks.check("a copy across a page's end is refused", status(request.status) < 0);
+    checks.check(
+        "a copy across a page's end is refused",
+        status(request.status) < 0,
+    );
 }
 
 fn refusals(checks: &mut Checks) {
     let (_, unknown) = map(HOST_MAP, 9999);
     checks.check("a reference beyond the table", status(unknown.status) < 0);
-    offer(entry_flag::PERMIT_ACCESS | entry_flag::READ_ONLY, OTHER.frame() as u32);
+    offer(
+        entry_flag::PERMIT_ACCESS | entry_flag::READ_ONLY,
+        OTHER.frame() as u32,
+    );
     let (_, writable) = map(HOST_MAP, REFERENCE);
-    checks.check("a read-only grant is not mapped writable", status(writable.status) < 0);
+    checks.check(
+        "a read-only grant is not mapped writable",
+        status(writable.status) < 0,
+    );
     let (_, readable) = map(HOST_MAP | READ_ONLY, REFERENCE);
-    checks.equal("a read-only grant is mapped read-only", status(readable.status), 0);
+    checks.equal(
+        "a read-only grant is mapped read-only",
+        status(readable.status),
+        0,
+    );
     let (_, done) = unmap(readable.handle);
     checks.equal("and unmapped", status(done.status), 0);
     offer(entry_flag::INVALID, 0);
     let (_, revoked) = map(HOST_MAP, REFERENCE);
     checks.check("a revoked grant", status(revoked.status) < 0);
-    let result = hypercall::raw(GRANT_TABLE_OP, [u64::from(op::TRANSFER), TARGET.address(), 0, 0, 0]);
+    let result = hypercall::raw(
+        GRANT_TABLE_OP,
+        [u64::from(op::TRANSFER), TARGET.address(), 0, 0, 0],
+    );
     let refused = [0, Error::ENOSYS.as_result(), Error::EOPNOTSUPP.as_result()];
     checks.check("transfer does nothing", refused.contains(&result));
 }

@@ -18,19 +18,49 @@ fn main(_: u64) -> ! {
     let before = reservation(memory::op::CURRENT_RESERVATION);
     checks.check("there is a reservation", before > 0);
     FRAMES.write(0, VICTIM.frame());
-    checks.equal("one page is released", change(memory::op::DECREASE_RESERVATION, 1), 1);
-    checks.equal("the reservation shrinks", reservation(memory::op::CURRENT_RESERVATION), before - 1);
-    checks.equal("it cannot be released twice", change(memory::op::DECREASE_RESERVATION, 1), 0);
-    checks.equal("one page is populated", change(memory::op::POPULATE_PHYSMAP, 1), 1);
-    checks.equal("the reservation is back", reservation(memory::op::CURRENT_RESERVATION), before);
+    checks.equal(
+        "one page is released",
+        change(memory::op::DECREASE_RESERVATION, 1),
+        1,
+    );
+    checks.equal(
+        "the reservation shrinks",
+        reservation(memory::op::CURRENT_RESERVATION),
+        before - 1,
+    );
+    checks.equal(
+        "it cannot be released twice",
+        change(memory::op::DECREASE_RESERVATION, 1),
+        0,
+    );
+    checks.equal(
+        "one page is populated",
+        change(memory::op::POPULATE_PHYSMAP, 1),
+        1,
+    );
+    checks.equal(
+        "the reservation is back",
+        reservation(memory::op::CURRENT_RESERVATION),
+        before,
+    );
     page::write(VICTIM.address(), 0x1122_3344_5566_7788u64);
-    checks.equal("it holds what is written", VICTIM.read::<u64>(0), 0x1122_3344_5566_7788);
+    checks.equal(
+        "it holds what is written",
+        VICTIM.read::<u64>(0),
+        0x1122_3344_5566_7788,
+    );
     refusals(&mut checks);
     checks.end()
 }
 
 fn reservation(operation: u32) -> i64 {
-    hypercall::with(MEMORY_OP, operation, &mut memory::MemoryDomain { domain: DomainId::SELF })
+    hypercall::with(
+        MEMORY_OP,
+        operation,
+        &mut memory::MemoryDomain {
+            domain: DomainId::SELF,
+        },
+    )
 }
 
 fn change(operation: u32, extents: u64) -> i64 {
@@ -58,5 +88,8 @@ fn refusals(checks: &mut Checks) {
         ..MemoryReservation::default()
     };
     let result = hypercall::with(MEMORY_OP, memory::op::POPULATE_PHYSMAP, &mut stranger);
-    checks.check("a domain that is not gets nothing", result == 0 || result == Error::ESRCH.as_result());
+    checks.check(
+        "a domain that is not gets nothing",
+        result == 0 || result == Error::ESRCH.as_result(),
+    );
 }

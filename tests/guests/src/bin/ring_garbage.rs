@@ -40,8 +40,13 @@ fn main(_: u64) -> ! {
 /// Sometimes well-formed headers with absurd lengths, sometimes only noise, then absurd indices.
 fn requests(store: u64, random: &mut Random, round: u32) {
     scribble(store, 1024, random);
-    if round % 2 == 0 {
-        let header = [random.next() as u32 % 24, round, 0, if round % 4 == 0 { u32::MAX } else { 4000 }];
+    if round.is_multiple_of(2) {
+        let header = [
+            random.next() as u32 % 24,
+            round,
+            0,
+            if round.is_multiple_of(4) { u32::MAX } else { 4000 },
+        ];
         for (index, word) in header.into_iter().enumerate() {
             page::write(store + index as u64 * 4, word);
         }
@@ -60,7 +65,11 @@ fn scribble(ring: u64, length: u64, random: &mut Random) {
 
 fn indices(ring: u64, offsets: [u64; 4], random: &mut Random, round: u32) {
     for offset in offsets {
-        let value = if round % 3 == 0 { u32::MAX } else { random.next() as u32 };
+        let value = if round.is_multiple_of(3) {
+            u32::MAX
+        } else {
+            random.next() as u32
+        };
         page::write(ring + offset, value);
     }
 }

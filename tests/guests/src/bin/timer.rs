@@ -15,7 +15,10 @@ const MILLISECOND: u64 = 1_000_000;
 fn main(_: u64) -> ! {
     let mut checks = Checks::begin("timer");
     checks.equal("the shared page is mapped", shared::map(), 0);
-    let mut timer = BindVirq { virq: virq::TIMER, ..BindVirq::default() };
+    let mut timer = BindVirq {
+        virq: virq::TIMER,
+        ..BindVirq::default()
+    };
     checks.equal(
         "the timer's port",
         hypercall::with(EVENT_CHANNEL_OP, event_channel::op::BIND_VIRQ, &mut timer),
@@ -28,7 +31,10 @@ fn main(_: u64) -> ! {
     for wait in [10 * MILLISECOND, MILLISECOND, 0] {
         let deadline = shared::system_time() + wait;
         let fired = fire(&mut checks, timer.port, deadline);
-        println!("asked for {wait} ns, came {} ns late", fired.saturating_sub(deadline));
+        println!(
+            "asked for {wait} ns, came {} ns late",
+            fired.saturating_sub(deadline)
+        );
         checks.check("not early", fired >= deadline);
         checks.check("less than a second late", fired < deadline + 1000 * MILLISECOND);
     }
@@ -50,9 +56,15 @@ fn monotonic(checks: &mut Checks) {
 
 /// Sets the timer and waits for its event; when it came.
 fn fire(checks: &mut Checks, port: u32, deadline: u64) -> u64 {
-    let mut request = SetSingleshotTimer { timeout_abs_ns: deadline, ..SetSingleshotTimer::default() };
+    let mut request = SetSingleshotTimer {
+        timeout_abs_ns: deadline,
+        ..SetSingleshotTimer::default()
+    };
     let operation = u64::from(vcpu::op::SET_SINGLESHOT_TIMER);
-    let result = hypercall::raw(VCPU_OP, [operation, 0, core::ptr::from_mut(&mut request) as u64, 0, 0]);
+    let result = hypercall::raw(
+        VCPU_OP,
+        [operation, 0, core::ptr::from_mut(&mut request) as u64, 0, 0],
+    );
     checks.equal("the timer is set", result, 0);
     let limit = shared::system_time() + 2000 * MILLISECOND;
     while !shared::pending(port) && shared::system_time() < limit {
