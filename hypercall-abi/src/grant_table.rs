@@ -231,7 +231,7 @@ pub struct Transfer {
     pub _padding1: [u16; 3],
 }
 
-/// One end of a [`Copy`].
+/// One end of a [`struct@Copy`].
 #[doc(alias = "gnttab_copy_ptr")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -1,7 +1,7 @@
 //! The unions of Xen's headers: blocks of words that each sub-operation reads as its own structure.
 //!
 //! A union field is declared as `[u64; N]`, because any bit pattern must be acceptable before the sub-operation
-//! is known. [`read`] and [`write`] convert between the block and one view of it, by copy.
+//! is known. [`read()`] and [`write()`] convert between the block and one view of it, by copy.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 

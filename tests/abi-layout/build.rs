@@ -36,9 +36,14 @@ impl Table {
     fn items(&mut self, items: &[Item], children: &Path, path: &str) {
         for item in items {
             match item {
-                Item::Mod(module) if is_public(&module.vis) => {
+                Item::Mod(module) if !is_test(&module.attrs) => {
                     let name = module.ident.to_string();
-                    let inner = join(path, &name);
+                    // A private module's items are public in its parent, by re-export.
+                    let inner = if is_public(&module.vis) {
+                        join(path, &name)
+                    } else {
+                        path.to_owned()
+                    };
                     match &module.content {
                         Some((_, items)) => self.items(items, &children.join(&name), &inner),
                         None => self.file(
@@ -153,6 +158,12 @@ fn join(path: &str, name: &str) -> String {
 
 fn is_public(visibility: &Visibility) -> bool {
     matches!(visibility, Visibility::Public(_))
+}
+
+fn is_test(attributes: &[Attribute]) -> bool {
+    attributes
+        .iter()
+        .any(|attribute| attribute.path().is_ident("cfg"))
 }
 
 fn has_c_layout(attributes: &[Attribute]) -> bool {
