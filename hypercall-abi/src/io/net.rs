@@ -71,7 +71,7 @@ pub mod extra_kind {
     /// Not to be used.
     #[doc(alias = "XEN_NETIF_EXTRA_TYPE_NONE")]
     pub const NONE: u8 = 0;
-    /// Segment size in the first word, [`segmentation`] in the second.
+    /// Segment size in the first word, [`super::segmentation`] in the second.
     #[doc(alias = "XEN_NETIF_EXTRA_TYPE_GSO")]
     pub const SEGMENTATION: u8 = 1;
     /// An address to receive.
