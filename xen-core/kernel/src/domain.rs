@@ -27,6 +27,11 @@ pub const HVM_PARAMETERS: usize = 39;
 /// Most vCPUs a domain can have.
 pub const MAX_VCPUS: u32 = 128;
 
+/// Tables of second-stage translation that every domain may have, 4 MiB of them: enough for its windows of grants.
+const SPARE_TABLES: u64 = 1024;
+/// Frames of a domain's allowance for which it may have one table more: twice what single pages need.
+const FRAMES_PER_SPARE_TABLE: u64 = 256;
+
 /// How a domain is made.
 #[derive(Clone, Debug)]
 pub struct DomainConfig {
@@ -51,6 +56,8 @@ pub struct DomainConfig {
 pub struct Lifecycle {
     /// `SHUTDOWN_*` once it has shut down.
     pub shutdown: Option<u8>,
+    /// The reason that the guest announced for a shutdown to come (SCHEDOP_shutdown_code).
+    pub shutdown_code: Option<u8>,
     /// Destruction began: nobody may start anything with it.
     pub dying: bool,
     /// All it held has been given back; only the table's entry remains until the last reference goes.
@@ -81,6 +88,8 @@ pub struct Domain<M: Machine> {
     pub ports: M::PortMap,
     /// HVM parameters.
     pub hvm_parameters: Lock<[u64; HVM_PARAMETERS]>,
+    /// `HVM_PARAM_CALLBACK_IRQ`, where every exit can read it without a lock.
+    pub callback: AtomicU64,
     /// What CPUID and MSRs tell it.
     pub cpu_policy: Lock<Arc<CpuPolicy>>,
     /// Frames it may own.
@@ -116,36 +125,50 @@ impl<M: Machine> Domain<M> {
     ///
     /// # Errors
     /// ENOMEM; EINVAL for absurd limits.
-    pub fn new(machine: &M, id: DomainId, config: &DomainConfig, policy: Arc<CpuPolicy>) -> Result<Self, Error> {
+    pub fn new(
+        machine: &M,
+        id: DomainId,
+        config: &DomainConfig,
+        policy: Arc<CpuPolicy>,
+    ) -> Result<Self, Error> {
         if config.max_vcpus == 0 || config.max_vcpus > MAX_VCPUS {
             return Err(Error::EINVAL);
         }
         let memory = machine.memory();
-        let shared_info = memory.allocate(id.0, FrameUse::Shared, Order::PAGE).ok_or(Error::ENOMEM)?;
+        let shared_info = memory
+            .allocate(id.0, FrameUse::Shared, Order::PAGE)
+            .ok_or(Error::ENOMEM)?;
         let mut vcpus = Vec::new();
-        vcpus.try_reserve_exact(config.max_vcpus as usize).map_err(|_| Error::ENOMEM)?;
+        vcpus
+            .try_reserve_exact(config.max_vcpus as usize)
+            .map_err(|_| Error::ENOMEM)?;
         for index in 0..config.max_vcpus {
             vcpus.push(Vcpu::new(machine, id, index, &shared_info)?);
         }
         let ports = machine
-            .port_map(machine::DirectPorts { ranges: &config.direct_ports })
+            .port_map(machine::DirectPorts {
+                ranges: &config.direct_ports,
+            })
             .map_err(|_| Error::ENOMEM)?;
         let mut hvm_parameters = [0; HVM_PARAMETERS];
         // SHUTDOWN_reboot, as Xen presets it: what a triple fault means.
         hvm_parameters[31] = 1;
-        let io_apic = config.privileged.then(|| crate::io_apic::IoApic::new(machine.platform().lines));
+        let io_apic = config
+            .privileged
+            .then(|| crate::io_apic::IoApic::new(machine.platform().lines));
         Ok(Domain {
             id,
             privileged: config.privileged,
             handle: Lock::new(config.handle),
             physmap: Physmap::new(machine).map_err(|_| Error::ENOMEM)?,
             events: EventChannels::new(config.max_event_port)?,
-            grants: GrantTable::new(config.max_grant_frames, config.max_maptrack_frames)?,
+            grants: GrantTable::new(memory, id, config.max_grant_frames, config.max_maptrack_frames)?,
             vcpus: vcpus.into_boxed_slice(),
             allotted_vcpus: AtomicU32::new(0),
             shared_info,
             ports,
             hvm_parameters: Lock::new(hvm_parameters),
+            callback: AtomicU64::new(0),
             cpu_policy: Lock::new(policy),
             max_pages: AtomicU64::new(0),
             memory_map: Lock::new(Vec::new()),
@@ -176,6 +199,13 @@ impl<M: Machine> Domain<M> {
         self.vcpus.get(index as usize)
     }
 
+    /// Whether its second-stage tables may still grow: they are the core's memory, so a domain that scatters its pages
+    /// over its address space gets only so many.
+    pub fn may_grow_tables(&self) -> bool {
+        let allowance = SPARE_TABLES + self.max_pages.load(Ordering::Relaxed) / FRAMES_PER_SPARE_TABLE;
+        self.physmap.read().table_frames() < allowance
+    }
+
     /// Whether destruction began.
     pub fn is_dying(&self) -> bool {
         self.lifecycle.lock().dying
@@ -190,7 +220,10 @@ pub struct VcpuHandle<M: Machine> {
 
 impl<M: Machine> Clone for VcpuHandle<M> {
     fn clone(&self) -> Self {
-        VcpuHandle { domain: self.domain.clone(), index: self.index }
+        VcpuHandle {
+            domain: self.domain.clone(),
+            index: self.index,
+        }
     }
 }
 
@@ -198,7 +231,10 @@ impl<M: Machine> VcpuHandle<M> {
     /// The handle of a vCPU that exists.
     pub fn new(domain: &Arc<Domain<M>>, index: u32) -> Option<Self> {
         domain.vcpu(index)?;
-        Some(VcpuHandle { domain: domain.clone(), index: index as usize })
+        Some(VcpuHandle {
+            domain: domain.clone(),
+            index: index as usize,
+        })
     }
 
     /// Its domain.
@@ -225,11 +261,17 @@ impl<M: Machine> PartialEq for VcpuHandle<M> {
 pub struct Domains<M: Machine> {
     table: machine::sync::SharedLock<Vec<Arc<Domain<M>>>>,
     next_id: Lock<u16>,
+    /// Frames set aside for all domains together; whoever changes a domain's `claimed` holds this.
+    pub claims: Lock<u64>,
 }
 
 impl<M: Machine> Default for Domains<M> {
     fn default() -> Self {
-        Domains { table: machine::sync::SharedLock::new(Vec::new()), next_id: Lock::new(1) }
+        Domains {
+            table: machine::sync::SharedLock::new(Vec::new()),
+            next_id: Lock::new(1),
+            claims: Lock::new(0),
+        }
     }
 }
 
@@ -288,8 +330,15 @@ impl<M: Machine> Domains<M> {
         let table = self.table.read();
         for _ in 0..u32::from(DomainId::FIRST_RESERVED.0) {
             let candidate = *next;
-            *next = if candidate + 1 >= DomainId::FIRST_RESERVED.0 { 1 } else { candidate + 1 };
-            if table.binary_search_by_key(&candidate, |domain| domain.id.0).is_err() {
+            *next = if candidate + 1 >= DomainId::FIRST_RESERVED.0 {
+                1
+            } else {
+                candidate + 1
+            };
+            if table
+                .binary_search_by_key(&candidate, |domain| domain.id.0)
+                .is_err()
+            {
                 return Some(DomainId(candidate));
             }
         }

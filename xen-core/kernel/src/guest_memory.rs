@@ -79,7 +79,13 @@ impl<'a, M: Machine> GuestMemory<'a, M> {
     }
 
     /// Walk `levels` tables of 64-bit entries.
-    fn walk(&self, root: GuestAddress, address: u64, levels: u32, access: Access) -> Result<GuestAddress, Error> {
+    fn walk(
+        &self,
+        root: GuestAddress,
+        address: u64,
+        levels: u32,
+        access: Access,
+    ) -> Result<GuestAddress, Error> {
         let mut table = root;
         let mut rights = WRITABLE | USER;
         for level in (0..levels).rev() {
@@ -92,7 +98,9 @@ impl<'a, M: Machine> GuestMemory<'a, M> {
             if level == 0 || (level <= 2 && entry & LARGE != 0) {
                 self.check(rights, access)?;
                 let offset_mask = (1u64 << shift) - 1;
-                return Ok(GuestAddress((entry & FRAME_MASK & !offset_mask) | (address & offset_mask)));
+                return Ok(GuestAddress(
+                    (entry & FRAME_MASK & !offset_mask) | (address & offset_mask),
+                ));
             }
             table = GuestAddress(entry & FRAME_MASK);
         }
@@ -135,7 +143,9 @@ impl<'a, M: Machine> GuestMemory<'a, M> {
 
     fn read_half(&self, at: GuestAddress) -> Result<u64, Error> {
         let (page, _) = self.physmap.get(at.frame()).ok_or(Error::EFAULT)?;
-        page.load_u32(at.offset()).map(u64::from).map_err(|_| Error::EFAULT)
+        page.load_u32(at.offset())
+            .map(u64::from)
+            .map_err(|_| Error::EFAULT)
     }
 
     /// The page behind a linear address, held, with the offset in it.
@@ -156,9 +166,13 @@ impl<'a, M: Machine> GuestMemory<'a, M> {
     /// # Errors
     /// EFAULT; `into` may hold part of it then.
     pub fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Error> {
-        let access = Access { write: false, user: false };
+        let access = Access {
+            write: false,
+            user: false,
+        };
         self.each_page(address, into.len(), access, |page, offset, range| {
-            page.read(offset, into.get_mut(range).ok_or(Error::EFAULT)?).map_err(|_| Error::EFAULT)
+            page.read(offset, into.get_mut(range).ok_or(Error::EFAULT)?)
+                .map_err(|_| Error::EFAULT)
         })
     }
 
@@ -167,9 +181,13 @@ impl<'a, M: Machine> GuestMemory<'a, M> {
     /// # Errors
     /// EFAULT; part of it may be written then.
     pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Error> {
-        let access = Access { write: true, user: false };
+        let access = Access {
+            write: true,
+            user: false,
+        };
         self.each_page(address, bytes.len(), access, |page, offset, range| {
-            page.write(offset, bytes.get(range).ok_or(Error::EFAULT)?).map_err(|_| Error::EFAULT)
+            page.write(offset, bytes.get(range).ok_or(Error::EFAULT)?)
+                .map_err(|_| Error::EFAULT)
         })
     }
 

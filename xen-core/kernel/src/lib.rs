@@ -23,6 +23,7 @@ pub mod lifecycle;
 pub mod mmio;
 pub mod msr;
 pub mod options;
+pub mod pending;
 pub mod physmap;
 pub mod port;
 pub mod runstate;
@@ -65,7 +66,9 @@ impl<M: Machine> Kernel<M> {
     /// The hypervisor on `machine`, with no domain yet.
     pub fn new(machine: M, command_line: &str) -> Self {
         let options = options::Options::parse(command_line);
-        let processors = (0..machine.processors()).map(|_| schedule::Processor::default()).collect();
+        let processors = (0..machine.processors())
+            .map(|_| schedule::Processor::default())
+            .collect();
         let wall_clock = Lock::new(time::WallClock::at_boot(machine.platform().boot_seconds));
         Kernel {
             machine,

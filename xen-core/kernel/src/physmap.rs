@@ -48,7 +48,10 @@ impl<M: Machine> Physmap<M> {
     /// [`OutOfMemory`] when there is no frame for its root.
     pub fn new(machine: &M) -> Result<Self, OutOfMemory> {
         let tables = StageTwo::new(machine.memory())?;
-        Ok(Physmap { root: tables.root().clone(), tables: SharedLock::new(tables) })
+        Ok(Physmap {
+            root: tables.root().clone(),
+            tables: SharedLock::new(tables),
+        })
     }
 
     /// What a vCPU runs on; no lock is held meanwhile.
@@ -89,8 +92,16 @@ impl<M: Machine> Physmap<M> {
     ///
     /// # Errors
     /// EINVAL, EEXIST, EPERM (the frame is no device's) or ENOMEM.
-    pub fn insert_device(&self, at: GuestFrame, frame: HostFrame, permissions: Permissions) -> Result<(), Error> {
-        self.tables.write().map_device(at, frame, permissions).map_err(map_error)
+    pub fn insert_device(
+        &self,
+        at: GuestFrame,
+        frame: HostFrame,
+        permissions: Permissions,
+    ) -> Result<(), Error> {
+        self.tables
+            .write()
+            .map_device(at, frame, permissions)
+            .map_err(map_error)
     }
 
     /// Map one page, in place of whatever is there. What was there is given back.
@@ -105,10 +116,31 @@ impl<M: Machine> Physmap<M> {
         permissions: Permissions,
         kind: EntryKind,
     ) -> Result<Option<Removed>, Error> {
+        self.replace_if(machine, at, page, permissions, kind, |_| Ok(()))
+    }
+
+    /// Map one page, in place of what is there if `check` lets that go. What was there is given back.
+    ///
+    /// # Errors
+    /// What `check` says, EINVAL or ENOMEM; on ENOMEM for the new entry's table the old one is gone already.
+    pub fn replace_if(
+        &self,
+        machine: &M,
+        at: GuestFrame,
+        page: FrameReference,
+        permissions: Permissions,
+        kind: EntryKind,
+        check: impl FnOnce(Leaf) -> Result<(), Error>,
+    ) -> Result<Option<Removed>, Error> {
         let mut tables = self.tables.write();
+        if let Some(leaf) = tables.lookup(at) {
+            check(leaf)?;
+        }
         let old = tables.unmap(at).map_err(|_| Error::ENOMEM)?;
         let removed = old.map(|old| flush_one(machine, &self.root, old));
-        tables.map(at, page, permissions, kind).map_err(|(_, error)| map_error(error))?;
+        tables
+            .map(at, page, permissions, kind)
+            .map_err(|(_, error)| map_error(error))?;
         Ok(removed)
     }
 
@@ -139,40 +171,62 @@ impl<M: Machine> Physmap<M> {
         Ok(old.map(|old| flush_one(machine, &self.root, old)))
     }
 
-    /// Remove up to [`REMOVAL_BATCH`] pages with one flush; `take` is given each one removed.
-    ///
-    /// # Errors
-    /// ENOMEM; the pages before the one that failed are removed.
-    pub fn remove_many(
+    /// Remove, with one flush, those of up to [`REMOVAL_BATCH`] pages that `accept` lets go; it is shown what maps each
+    /// (nothing, for holes), by the page's index in `frames`. `take` is given each one removed. When a superpage cannot
+    /// be split for want of memory, that page and those after it stay.
+    pub fn remove_batch(
         &self,
         machine: &M,
         frames: &[GuestFrame],
-        mut take: impl FnMut(GuestFrame, Removed),
-    ) -> Result<(), Error> {
+        mut accept: impl FnMut(usize, Option<Leaf>) -> bool,
+        mut take: impl FnMut(usize, Removed),
+    ) {
         let mut tables = self.tables.write();
-        let mut removed: heapless::Vec<(GuestFrame, Detached), REMOVAL_BATCH> = heapless::Vec::new();
-        let mut result = Ok(());
-        for &frame in frames.iter().take(REMOVAL_BATCH) {
+        let mut removed: heapless::Vec<(usize, Detached), REMOVAL_BATCH> = heapless::Vec::new();
+        for (index, &frame) in frames.iter().take(REMOVAL_BATCH).enumerate() {
+            if !accept(index, tables.lookup(frame)) {
+                continue;
+            }
             match tables.unmap(frame) {
-                Ok(Some(detached)) => {
-                    // Capacity equals the bound of the loop.
-                    let _ = removed.push((frame, detached));
-                }
+                // Capacity equals the bound of the loop.
+                Ok(Some(detached)) => drop(removed.push((index, detached))),
                 Ok(None) => {}
-                Err(OutOfMemory) => {
-                    result = Err(Error::ENOMEM);
-                    break;
-                }
+                Err(OutOfMemory) => break,
             }
         }
-        if !removed.is_empty() {
-            let flushed = machine.flush(&self.root);
-            for (frame, detached) in removed {
-                let kind = detached.kind;
-                take(frame, Removed { frames: detached.release(&flushed), kind });
+        if removed.is_empty() {
+            return;
+        }
+        let flushed = machine.flush(&self.root);
+        // Scrubbing happens below; the tables are not needed for it.
+        drop(tables);
+        for (index, detached) in removed {
+            let kind = detached.kind;
+            take(
+                index,
+                Removed {
+                    frames: detached.release(&flushed),
+                    kind,
+                },
+            );
+        }
+    }
+
+    /// The highest guest frame that is mapped.
+    pub fn highest(&self) -> Option<GuestFrame> {
+        let tables = self.tables.read();
+        tables.next_mapped(GuestFrame(0))?;
+        // "Something is mapped at or after this frame" holds up to the answer and no further.
+        let (mut holds, mut fails) = (0, StageTwo::<M::Format>::limit());
+        while fails - holds > 1 {
+            let middle = holds + (fails - holds) / 2;
+            if tables.next_mapped(GuestFrame(middle)).is_some() {
+                holds = middle
+            } else {
+                fails = middle
             }
         }
-        result
+        Some(GuestFrame(holds))
     }
 
     /// Remove the entries found from `from` on, whole superpages at a time, at most `limit` of them and with one flush;
@@ -221,10 +275,19 @@ impl<M: Machine> Physmap<M> {
     /// Give `block` to the domain at `at`: as one superpage where that fits, else in smaller pieces.
     ///
     /// # Errors
-    /// EINVAL, EEXIST or ENOMEM. Pieces that were mapped before the failure stay: the caller reports the extent as not
-    /// done and the toolstack or the domain's end frees them.
+    /// EINVAL, EEXIST or ENOMEM. On ENOMEM, pieces that were mapped before the failure stay: the caller reports the
+    /// extent as not done and the toolstack or the domain's end frees them.
     pub fn populate(&self, at: GuestFrame, block: FrameReference) -> Result<(), Error> {
         let mut tables = self.tables.write();
+        let frames = block.order().frames();
+        let end = at
+            .checked_add(frames)
+            .filter(|end| end.0 <= StageTwo::<M::Format>::limit())
+            .ok_or(Error::EINVAL)?;
+        // A single page is checked by the mapping itself.
+        if frames > 1 && tables.next_mapped(at).is_some_and(|(next, _)| next < end) {
+            return Err(Error::EEXIST);
+        }
         populate_block(&mut tables, at, block)
     }
 }
@@ -259,5 +322,8 @@ fn populate_block<F: machine::stage_two::Format>(
 fn flush_one<M: Machine>(machine: &M, tables: &TableRoot, old: Detached) -> Removed {
     let kind = old.kind;
     let flushed = machine.flush(tables);
-    Removed { frames: old.release(&flushed), kind }
+    Removed {
+        frames: old.release(&flushed),
+        kind,
+    }
 }

@@ -29,7 +29,11 @@ pub struct Runstate {
 impl Runstate {
     /// Offline since `now`.
     pub fn new(now: Nanoseconds) -> Self {
-        let info = RunstateInfo { state: runstate::OFFLINE, state_entry_time: now, ..RunstateInfo::default() };
+        let info = RunstateInfo {
+            state: runstate::OFFLINE,
+            state_entry_time: now,
+            ..RunstateInfo::default()
+        };
         Runstate { info, area: None }
     }
 

@@ -1,37 +1,408 @@
-//! Which vCPU runs where. (To come.)
+//! Which vCPU runs where.
+//!
+//! Each processor has a run queue of its own, ordered by virtual run time: who has run least runs next, a waking vCPU
+//! gets a small credit for having slept, and a processor without work takes from the others' queues. Policies (weights,
+//! caps, pools) are a later step; this one is work-conserving and starves nobody.
+//!
+//! A vCPU's [`Place`] says where it is and changes only under its lock. No wake-up is lost: whoever ends a reason not to
+//! run does so before it looks at the place, and whoever takes a vCPU off its processor looks at the reasons after it
+//! took the place's lock.
 
-use machine::Machine;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use hypercall_abi::vcpu::runstate;
+use hypercall_abi::xen::vm_assist;
+use machine::sync::{Lock, interleave};
+use machine::{Interrupt, Machine, Nanoseconds, ProcessorId};
 
 use crate::Kernel;
 use crate::domain::{Domain, VcpuHandle};
+use crate::timer::TimerQueue;
+use crate::vcpu::{Place, stop};
+
+/// How long a vCPU may keep a processor that another waits for.
+const SLICE: Nanoseconds = 10_000_000;
+/// How far behind the running one a waking vCPU must be to take its place at once.
+const GRANULARITY: Nanoseconds = 1_000_000;
+/// How much of its sleep counts in a waking vCPU's favour.
+const SLEEP_CREDIT: Nanoseconds = 5_000_000;
+/// "No deadline" in an atomic.
+const NEVER: u64 = u64::MAX;
 
 /// A processor's part of the scheduler.
 pub struct Processor<M: Machine> {
-    _marker: core::marker::PhantomData<fn() -> M>,
+    queue: Lock<VecDeque<VcpuHandle<M>>>,
+    /// Deadlines of vCPUs that were armed on this processor.
+    pub(crate) timers: Lock<TimerQueue<M>>,
+    /// It waits for work.
+    idle: AtomicBool,
+    /// The running vCPU should give way.
+    reschedule: AtomicBool,
+    /// When the running vCPU's slice ends; [`NEVER`] while nobody waits for the processor.
+    slice_end: AtomicU64,
+    /// When the running vCPU was last accounted.
+    started: AtomicU64,
+    /// The virtual run time of the one that runs.
+    current: AtomicU64,
+    /// The least virtual run time here, which only grows: where newcomers are placed.
+    floor: AtomicU64,
+    /// What the hardware timer is set to, so that it is not set again to the same.
+    programmed: AtomicU64,
+    /// Time without work.
+    pub idle_time: AtomicU64,
 }
 
 impl<M: Machine> Default for Processor<M> {
     fn default() -> Self {
-        Processor { _marker: core::marker::PhantomData }
+        Processor {
+            queue: Lock::new(VecDeque::new()),
+            timers: Lock::new(TimerQueue::default()),
+            idle: AtomicBool::new(false),
+            reschedule: AtomicBool::new(false),
+            slice_end: AtomicU64::new(NEVER),
+            started: AtomicU64::new(0),
+            current: AtomicU64::new(0),
+            floor: AtomicU64::new(0),
+            programmed: AtomicU64::new(NEVER),
+            idle_time: AtomicU64::new(0),
+        }
     }
 }
 
+/// Whether nothing keeps a vCPU from running.
+fn runnable<M: Machine>(vcpu: &VcpuHandle<M>) -> bool {
+    vcpu.wants_to_run() && vcpu.domain().pauses.load(Ordering::SeqCst) == 0
+}
+
+fn may_run_on<M: Machine>(vcpu: &VcpuHandle<M>, processor: ProcessorId) -> bool {
+    processor >= 64 || vcpu.hard_affinity.load(Ordering::Relaxed) & (1 << processor) != 0
+}
+
 impl<M: Machine> Kernel<M> {
+    /// What a processor does from here on, forever.
+    pub fn run_processor(&self) -> ! {
+        loop {
+            self.step();
+        }
+    }
+
+    /// One decision: run a vCPU until it gives way, or wait for something to happen.
+    pub fn step(&self) {
+        let processor = self.machine.current();
+        self.serve_interrupts();
+        match self.choose(processor) {
+            Some(vcpu) => self.run_vcpu(processor, &vcpu),
+            None => self.idle(processor),
+        }
+    }
+
+    /// Take note of all that happened to this processor.
+    pub fn serve_interrupts(&self) {
+        while let Some(interrupt) = self.machine.take_interrupt() {
+            match interrupt {
+                Interrupt::Timer => {
+                    let here = &self.processors[self.machine.current()];
+                    here.programmed.store(NEVER, Ordering::Relaxed);
+                    self.expire_timers();
+                    self.check_preemption();
+                    self.program_timer();
+                }
+                Interrupt::Kick => self.check_preemption(),
+                Interrupt::Line(line) => self.device_interrupt(line),
+                Interrupt::Console => self.console_input(),
+            }
+        }
+    }
+
+    /// Should the running vCPU give way to one that waits here?
+    fn check_preemption(&self) {
+        let here = &self.processors[self.machine.current()];
+        let Some(least) = here
+            .queue
+            .lock()
+            .iter()
+            .map(|v| v.virtual_runtime.load(Ordering::Relaxed))
+            .min()
+        else {
+            return;
+        };
+        let now = self.machine.now();
+        let ran = now.saturating_sub(here.started.load(Ordering::Relaxed));
+        let current = here.current.load(Ordering::Relaxed).saturating_add(ran);
+        let slice_end = here.slice_end.load(Ordering::Relaxed);
+        if now >= slice_end || least.saturating_add(GRANULARITY) < current {
+            here.reschedule.store(true, Ordering::Relaxed);
+        } else if slice_end == NEVER {
+            here.slice_end.store(now + SLICE, Ordering::Relaxed);
+            self.program_timer();
+        }
+    }
+
+    /// Set this processor's timer to whatever comes first.
+    pub(crate) fn program_timer(&self) {
+        let here = &self.processors[self.machine.current()];
+        let first = here.timers.lock().first().unwrap_or(NEVER);
+        let deadline = first.min(here.slice_end.load(Ordering::Relaxed));
+        if here.programmed.swap(deadline, Ordering::Relaxed) != deadline {
+            self.machine.set_deadline((deadline != NEVER).then_some(deadline));
+        }
+    }
+
+    /// The next vCPU to run on this processor: its own queue's, else another's.
+    fn choose(&self, processor: ProcessorId) -> Option<VcpuHandle<M>> {
+        loop {
+            let candidate = self
+                .take_from(processor, processor)
+                .or_else(|| self.steal(processor))?;
+            let mut place = candidate.place.lock();
+            if runnable(&candidate) && may_run_on(&candidate, processor) {
+                *place = Place::Running(processor);
+                drop(place);
+                return Some(candidate);
+            }
+            *place = Place::Off;
+            drop(place);
+            // It may have become runnable again, or may run elsewhere.
+            self.reconsider(&candidate);
+        }
+    }
+
+    fn take_from(&self, queue: ProcessorId, processor: ProcessorId) -> Option<VcpuHandle<M>> {
+        let mut queue = self.processors[queue].queue.lock();
+        let (index, _) = queue
+            .iter()
+            .enumerate()
+            .filter(|(_, vcpu)| may_run_on(vcpu, processor))
+            .min_by_key(|(_, vcpu)| vcpu.virtual_runtime.load(Ordering::Relaxed))?;
+        queue.remove(index)
+    }
+
+    fn steal(&self, processor: ProcessorId) -> Option<VcpuHandle<M>> {
+        let count = self.processors.len();
+        (1..count).find_map(|step| self.take_from((processor + step) % count, processor))
+    }
+
+    fn run_vcpu(&self, processor: ProcessorId, vcpu: &VcpuHandle<M>) {
+        let here = &self.processors[processor];
+        let begin = self.machine.now();
+        let waiting = !here.queue.lock().is_empty();
+        here.reschedule.store(false, Ordering::Relaxed);
+        here.slice_end
+            .store(if waiting { begin + SLICE } else { NEVER }, Ordering::Relaxed);
+        here.started.store(begin, Ordering::Relaxed);
+        let runtime = vcpu.virtual_runtime.load(Ordering::Relaxed);
+        here.current.store(runtime, Ordering::Relaxed);
+        here.floor.fetch_max(runtime, Ordering::Relaxed);
+        vcpu.last_processor.store(processor as u32, Ordering::Relaxed);
+        self.program_timer();
+        self.change_runstate(vcpu, runstate::RUNNING, begin);
+
+        // Held for as long as the vCPU runs: whoever wants its registers pauses it first.
+        let mut context = vcpu.context.lock();
+        self.publish_time(vcpu);
+        self.machine.load(&mut context);
+        self.run_until_it_gives_way(vcpu, &mut context);
+        self.machine.unload(&mut context);
+        drop(context);
+
+        let end = self.machine.now();
+        let ran = end.saturating_sub(begin);
+        vcpu.virtual_runtime.fetch_add(ran, Ordering::Relaxed);
+        vcpu.domain().cpu_time.fetch_add(ran, Ordering::Relaxed);
+        here.slice_end.store(NEVER, Ordering::Relaxed);
+        self.put_away(vcpu, end);
+    }
+
+    /// Whether the vCPU that runs here should stop running now.
+    pub(crate) fn must_give_way(&self, vcpu: &VcpuHandle<M>) -> bool {
+        let here = &self.processors[self.machine.current()];
+        here.reschedule.load(Ordering::Relaxed) || !runnable(vcpu)
+    }
+
+    /// Make the vCPU that runs here give way after this exit.
+    pub(crate) fn yield_now(&self) {
+        let here = &self.processors[self.machine.current()];
+        if !here.queue.lock().is_empty() {
+            here.reschedule.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A vCPU leaves its processor: to a queue, if it still wants to run.
+    fn put_away(&self, vcpu: &VcpuHandle<M>, now: Nanoseconds) {
+        let mut place = vcpu.place.lock();
+        if runnable(vcpu) {
+            let target = self.best_processor(vcpu);
+            self.enqueue(vcpu, &mut place, target);
+            drop(place);
+            self.change_runstate(vcpu, runstate::RUNNABLE, now);
+            if target != self.machine.current() {
+                self.machine.kick(target);
+            }
+        } else {
+            *place = Place::Off;
+            drop(place);
+            let blocked = vcpu.stops.load(Ordering::SeqCst) & (stop::BLOCKED | stop::POLLING) != 0;
+            self.change_runstate(
+                vcpu,
+                if blocked {
+                    runstate::BLOCKED
+                } else {
+                    runstate::OFFLINE
+                },
+                now,
+            );
+        }
+    }
+
+    fn enqueue(&self, vcpu: &VcpuHandle<M>, place: &mut Place, target: ProcessorId) {
+        let there = &self.processors[target];
+        let floor = there.floor.load(Ordering::Relaxed);
+        let runtime = vcpu.virtual_runtime.load(Ordering::Relaxed);
+        // Queues of different processors run at different virtual speeds: what carries over is bounded both ways.
+        let adjusted = runtime.clamp(floor.saturating_sub(SLEEP_CREDIT), floor.saturating_add(SLICE));
+        vcpu.virtual_runtime.store(adjusted, Ordering::Relaxed);
+        *place = Place::Queued(target);
+        there.queue.lock().push_back(vcpu.clone());
+    }
+
+    /// Where a vCPU should run: where it last did if that processor idles, else on any that idles, else where it was.
+    fn best_processor(&self, vcpu: &VcpuHandle<M>) -> ProcessorId {
+        let last = vcpu.last_processor.load(Ordering::Relaxed) as usize;
+        let count = self.processors.len();
+        let claim = |candidate: ProcessorId| {
+            may_run_on(vcpu, candidate) && self.processors[candidate].idle.swap(false, Ordering::SeqCst)
+        };
+        if last < count && claim(last) {
+            return last;
+        }
+        if let Some(idle) = (0..count).find(|&candidate| claim(candidate)) {
+            return idle;
+        }
+        if last < count && may_run_on(vcpu, last) {
+            return last;
+        }
+        (0..count)
+            .find(|&candidate| may_run_on(vcpu, candidate))
+            .unwrap_or(0)
+    }
+
+    fn idle(&self, processor: ProcessorId) {
+        let here = &self.processors[processor];
+        here.idle.store(true, Ordering::SeqCst);
+        // Whoever queued before it saw us idle did not kick: look once more.
+        let work = (0..self.processors.len()).any(|queue| {
+            self.processors[queue]
+                .queue
+                .lock()
+                .iter()
+                .any(|vcpu| may_run_on(vcpu, processor))
+        });
+        if !work {
+            self.program_timer();
+            let begin = self.machine.now();
+            self.machine.wait();
+            here.idle_time
+                .fetch_add(self.machine.now().saturating_sub(begin), Ordering::Relaxed);
+        }
+        here.idle.store(false, Ordering::SeqCst);
+    }
+
     /// Something happened that this vCPU waits for, or that it must look at: end its block, and make it look if it runs.
-    pub fn unblock(&self, _vcpu: &VcpuHandle<M>) {}
+    pub fn unblock(&self, vcpu: &VcpuHandle<M>) {
+        let before = vcpu.stops.fetch_and(!stop::BLOCKED, Ordering::SeqCst);
+        if before & stop::BLOCKED != 0 {
+            self.reconsider(vcpu);
+        } else {
+            self.make_look(vcpu);
+        }
+    }
+
+    /// Make a vCPU that runs elsewhere exit, so that it sees what changed.
+    pub(crate) fn make_look(&self, vcpu: &VcpuHandle<M>) {
+        let place = *vcpu.place.lock();
+        if let Place::Running(processor) = place
+            && processor != self.machine.current()
+        {
+            self.machine.kick(processor);
+        }
+    }
 
     /// Something that kept a vCPU from running may have ended: put it in a queue if it now wants to run.
-    pub fn reconsider(&self, _vcpu: &VcpuHandle<M>) {}
+    pub fn reconsider(&self, vcpu: &VcpuHandle<M>) {
+        let mut place = vcpu.place.lock();
+        if *place != Place::Off || !runnable(vcpu) {
+            return;
+        }
+        let target = self.best_processor(vcpu);
+        self.enqueue(vcpu, &mut place, target);
+        drop(place);
+        self.change_runstate(vcpu, runstate::RUNNABLE, self.machine.now());
+        if target == self.machine.current() {
+            self.check_preemption();
+        } else {
+            self.machine.kick(target);
+        }
+    }
 
-    /// Stop all vCPUs of a domain, and wait until none runs. Nested; not for one's own domain.
-    pub fn pause_domain(&self, _domain: &alloc::sync::Arc<Domain<M>>) {}
+    /// Stop all vCPUs of a domain, and wait until none runs. Nested; not for one's own domain; no lock may be held.
+    pub fn pause_domain(&self, domain: &Arc<Domain<M>>) {
+        domain.pauses.fetch_add(1, Ordering::SeqCst);
+        self.each_vcpu(domain, |vcpu| self.wait_until_stopped(vcpu));
+    }
 
     /// Undo one [`Kernel::pause_domain`].
-    pub fn unpause_domain(&self, _domain: &alloc::sync::Arc<Domain<M>>) {}
+    pub fn unpause_domain(&self, domain: &Arc<Domain<M>>) {
+        let before = domain.pauses.fetch_sub(1, Ordering::SeqCst);
+        debug_assert!(before != 0, "unpaused more often than paused");
+        if before == 1 {
+            self.each_vcpu(domain, |vcpu| self.reconsider(vcpu));
+        }
+    }
 
-    /// Stop one vCPU, and wait until it does not run. Nested; not for oneself.
-    pub fn pause_vcpu(&self, _vcpu: &VcpuHandle<M>) {}
+    /// Stop one vCPU, and wait until it does not run. Nested; not for oneself; no lock may be held.
+    pub fn pause_vcpu(&self, vcpu: &VcpuHandle<M>) {
+        vcpu.pauses.fetch_add(1, Ordering::SeqCst);
+        self.wait_until_stopped(vcpu);
+    }
 
     /// Undo one [`Kernel::pause_vcpu`].
-    pub fn unpause_vcpu(&self, _vcpu: &VcpuHandle<M>) {}
+    pub fn unpause_vcpu(&self, vcpu: &VcpuHandle<M>) {
+        if vcpu.pauses.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.reconsider(vcpu);
+        }
+    }
+
+    /// Do something for each allotted vCPU of a domain.
+    pub fn each_vcpu(&self, domain: &Arc<Domain<M>>, mut action: impl FnMut(&VcpuHandle<M>)) {
+        for index in 0..domain.allotted_vcpus.load(Ordering::Acquire) {
+            if let Some(vcpu) = VcpuHandle::new(domain, index) {
+                action(&vcpu);
+            }
+        }
+    }
+
+    /// Wait until a vCPU that may not run any more is off its processor. That one is in the guest (and is kicked out of
+    /// it) or in the core (and comes to look soon); it never waits for us.
+    fn wait_until_stopped(&self, vcpu: &VcpuHandle<M>) {
+        loop {
+            let place = *vcpu.place.lock();
+            match place {
+                Place::Running(processor) if processor != self.machine.current() => {
+                    self.machine.kick(processor);
+                    core::hint::spin_loop();
+                    interleave();
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Note a vCPU's new state for the toolstack and for the guest's own copy.
+    pub(crate) fn change_runstate(&self, vcpu: &VcpuHandle<M>, state: i32, now: Nanoseconds) {
+        let mark =
+            vcpu.domain().assists.load(Ordering::Relaxed) & (1 << vm_assist::TYPE_RUNSTATE_UPDATE_FLAG) != 0;
+        vcpu.runstate.lock().change(state, now, mark);
+    }
 }

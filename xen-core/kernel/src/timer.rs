@@ -1,1 +1,148 @@
-//! To come.
+//! Deadlines of vCPUs: one-shot and periodic timers, poll timeouts, the local APIC's timer.
+//!
+//! A vCPU is entered in at most one processor's queue, for the earliest of its deadlines. Entries hold the vCPU, so that
+//! a timer that fires finds it alive.
+
+use alloc::collections::BTreeMap;
+use core::sync::atomic::Ordering;
+
+use hypercall_abi::xen::virq;
+use machine::{Machine, Nanoseconds};
+
+use crate::Kernel;
+use crate::domain::VcpuHandle;
+use crate::vcpu::{Deadlines, stop};
+
+type Key = (Nanoseconds, u16, u32);
+
+/// The deadlines entered on one processor, earliest first.
+pub struct TimerQueue<M: Machine> {
+    entries: BTreeMap<Key, VcpuHandle<M>>,
+}
+
+impl<M: Machine> Default for TimerQueue<M> {
+    fn default() -> Self {
+        TimerQueue {
+            entries: BTreeMap::new(),
+        }
+    }
+}
+
+fn key<M: Machine>(vcpu: &VcpuHandle<M>, deadline: Nanoseconds) -> Key {
+    (deadline, vcpu.domain_id.0, vcpu.index)
+}
+
+impl<M: Machine> TimerQueue<M> {
+    /// The earliest deadline.
+    pub fn first(&self) -> Option<Nanoseconds> {
+        self.entries
+            .first_key_value()
+            .map(|((deadline, ..), _)| *deadline)
+    }
+
+    fn pop_due(&mut self, now: Nanoseconds) -> Option<(Nanoseconds, VcpuHandle<M>)> {
+        let entry = self.entries.first_entry()?;
+        let deadline = entry.key().0;
+        (deadline <= now).then(|| (deadline, entry.remove()))
+    }
+}
+
+impl<M: Machine> Kernel<M> {
+    /// Change a vCPU's deadlines and enter it accordingly.
+    pub fn change_deadlines(&self, vcpu: &VcpuHandle<M>, change: impl FnOnce(&mut Deadlines)) {
+        let mut deadlines = vcpu.deadlines.lock();
+        change(&mut deadlines);
+        self.enter_deadline(vcpu, &mut deadlines);
+    }
+
+    fn enter_deadline(&self, vcpu: &VcpuHandle<M>, deadlines: &mut Deadlines) {
+        let wanted = deadlines.earliest();
+        if deadlines.queued.map(|(_, at)| at) == wanted {
+            return;
+        }
+        if let Some((processor, at)) = deadlines.queued.take() {
+            self.processors[processor]
+                .timers
+                .lock()
+                .entries
+                .remove(&key(vcpu, at));
+        }
+        if let Some(at) = wanted {
+            let here = self.machine.current();
+            self.processors[here]
+                .timers
+                .lock()
+                .entries
+                .insert(key(vcpu, at), vcpu.clone());
+            deadlines.queued = Some((here, at));
+        }
+        self.program_timer();
+    }
+
+    /// Serve what is due on this processor.
+    pub(crate) fn expire_timers(&self) {
+        let here = self.machine.current();
+        loop {
+            let now = self.machine.now();
+            let due = self.processors[here].timers.lock().pop_due(now);
+            match due {
+                Some((at, vcpu)) => self.expire(&vcpu, here, at, now),
+                None => return,
+            }
+        }
+    }
+
+    fn expire(&self, vcpu: &VcpuHandle<M>, here: usize, at: Nanoseconds, now: Nanoseconds) {
+        let due = |deadline: Option<Nanoseconds>| deadline.is_some_and(|deadline| deadline <= now);
+        let mut deadlines = vcpu.deadlines.lock();
+        if deadlines.queued != Some((here, at)) {
+            // Changed between the queue and here: it is entered elsewhere already.
+            return;
+        }
+        deadlines.queued = None;
+        let mut tick = false;
+        if due(deadlines.singleshot) {
+            deadlines.singleshot = None;
+            tick = true;
+        }
+        if due(deadlines.periodic) {
+            // Ticks missed while nobody looked are one.
+            let period = deadlines.period.max(1);
+            deadlines.periodic = deadlines
+                .periodic
+                .map(|next| next + period * ((now - next) / period + 1));
+            tick = true;
+        }
+        let polled = due(deadlines.poll);
+        if polled {
+            deadlines.poll = None;
+        }
+        let apic = due(deadlines.apic);
+        if apic {
+            deadlines.apic = vcpu.lapic.timer_fired(now);
+        }
+        self.enter_deadline(vcpu, &mut deadlines);
+        drop(deadlines);
+        if tick {
+            self.send_virq(vcpu.domain(), vcpu.index, virq::TIMER);
+        }
+        if polled {
+            vcpu.polling.store(0, Ordering::SeqCst);
+            vcpu.stops.fetch_and(!stop::POLLING, Ordering::SeqCst);
+            self.reconsider(vcpu);
+        }
+        if apic {
+            self.unblock(vcpu);
+        }
+    }
+
+    /// Forget all deadlines of a vCPU: its domain ends, or it goes down.
+    pub(crate) fn cancel_deadlines(&self, vcpu: &VcpuHandle<M>) {
+        self.change_deadlines(vcpu, |deadlines| {
+            *deadlines = Deadlines {
+                queued: deadlines.queued,
+                ..Deadlines::default()
+            };
+        });
+    }
+}

@@ -69,7 +69,10 @@ pub struct Deadlines {
 impl Deadlines {
     /// The earliest of them.
     pub fn earliest(&self) -> Option<Nanoseconds> {
-        [self.singleshot, self.periodic, self.poll, self.apic].into_iter().flatten().min()
+        [self.singleshot, self.periodic, self.poll, self.apic]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
@@ -111,6 +114,8 @@ pub struct Vcpu<M: Machine> {
     pub soft_affinity: AtomicU64,
     /// Copies of `vcpu_time_info` that the guest asked for elsewhere.
     pub time_area: Lock<Option<InfoPlace>>,
+    /// It has been given a state to start from.
+    pub initialised: core::sync::atomic::AtomicBool,
     /// An NMI waits.
     pub nmi_pending: core::sync::atomic::AtomicBool,
 }
@@ -120,8 +125,17 @@ impl<M: Machine> Vcpu<M> {
     ///
     /// # Errors
     /// ENOMEM.
-    pub fn new(machine: &M, domain_id: DomainId, index: u32, shared_info: &FrameReference) -> Result<Self, Error> {
-        let offset = if (index as usize) < LEGACY_VCPUS { index as usize * VCPU_INFO_SIZE } else { 0 };
+    pub fn new(
+        machine: &M,
+        domain_id: DomainId,
+        index: u32,
+        shared_info: &FrameReference,
+    ) -> Result<Self, Error> {
+        let offset = if (index as usize) < LEGACY_VCPUS {
+            index as usize * VCPU_INFO_SIZE
+        } else {
+            0
+        };
         // vCPUs past the shared page's have none until they register one; slot 0 stands in, never written for them.
         let page = shared_info.duplicate().ok_or(Error::ENOMEM)?;
         Ok(Vcpu {
@@ -133,7 +147,11 @@ impl<M: Machine> Vcpu<M> {
             place: Lock::new(Place::Off),
             last_processor: AtomicU32::new(0),
             virtual_runtime: AtomicU64::new(0),
-            info: Lock::new(InfoPlace { page, offset, registered: false }),
+            info: Lock::new(InfoPlace {
+                page,
+                offset,
+                registered: false,
+            }),
             lapic: LocalApic::new(index),
             upcall_vector: AtomicU8::new(0),
             deadlines: Lock::new(Deadlines::default()),
@@ -143,6 +161,7 @@ impl<M: Machine> Vcpu<M> {
             hard_affinity: AtomicU64::new(u64::MAX),
             soft_affinity: AtomicU64::new(u64::MAX),
             time_area: Lock::new(None),
+            initialised: core::sync::atomic::AtomicBool::new(false),
             nmi_pending: core::sync::atomic::AtomicBool::new(false),
         })
     }
@@ -159,7 +178,9 @@ impl<M: Machine> Vcpu<M> {
         }
         let info = self.info.lock();
         // The place was checked when it was registered: it cannot leave its page.
-        info.page.compare_exchange_u8(info.offset + UPCALL_PENDING, 0, 1).is_ok_and(|swap| swap.is_ok())
+        info.page
+            .compare_exchange_u8(info.offset + UPCALL_PENDING, 0, 1)
+            .is_ok_and(|swap| swap.is_ok())
     }
 
     /// Whether "an event waits" is set.
@@ -168,7 +189,9 @@ impl<M: Machine> Vcpu<M> {
             return false;
         }
         let info = self.info.lock();
-        info.page.load_u8(info.offset + UPCALL_PENDING).is_ok_and(|value| value != 0)
+        info.page
+            .load_u8(info.offset + UPCALL_PENDING)
+            .is_ok_and(|value| value != 0)
     }
 
     /// Whether nothing of its own keeps it from running (its domain may still be paused).

@@ -111,7 +111,12 @@ impl<'a, M: Machine> Call<'a, M> {
     ///
     /// # Errors
     /// EFAULT.
-    pub fn write_element<T: IntoBytes + Immutable>(&self, address: u64, index: u64, value: &T) -> Result<(), Error> {
+    pub fn write_element<T: IntoBytes + Immutable>(
+        &self,
+        address: u64,
+        index: u64,
+        value: &T,
+    ) -> Result<(), Error> {
         self.write(element::<T>(address, index)?, value)
     }
 
@@ -141,12 +146,19 @@ impl<'a, M: Machine> Call<'a, M> {
     /// # Errors
     /// EPERM.
     pub fn require_privilege(&self) -> Result<(), Error> {
-        if self.domain().privileged { Ok(()) } else { Err(Error::EPERM) }
+        if self.domain().privileged {
+            Ok(())
+        } else {
+            Err(Error::EPERM)
+        }
     }
 }
 
 fn element<T>(address: u64, index: u64) -> Result<u64, Error> {
-    index.checked_mul(size_of::<T>() as u64).and_then(|offset| address.checked_add(offset)).ok_or(Error::EFAULT)
+    index
+        .checked_mul(size_of::<T>() as u64)
+        .and_then(|offset| address.checked_add(offset))
+        .ok_or(Error::EFAULT)
 }
 
 /// Counts of hypercalls and of those refused as not implemented, by number.
@@ -176,7 +188,8 @@ impl Statistics {
 
     /// How often a hypercall was made, and how often refused as not implemented.
     pub fn of(&self, number: usize) -> (u64, u64) {
-        let read = |table: &[AtomicU64; NUMBERS]| table.get(number).map_or(0, |count| count.load(Ordering::Relaxed));
+        let read =
+            |table: &[AtomicU64; NUMBERS]| table.get(number).map_or(0, |count| count.load(Ordering::Relaxed));
         (read(&self.calls), read(&self.refused))
     }
 }
@@ -213,8 +226,14 @@ pub fn result_value(answer: Answer) -> Option<u64> {
     }
 }
 
-const ARGUMENT_REGISTERS: [usize; 6] =
-    [register::RDI, register::RSI, register::RDX, register::R10, register::R8, register::R9];
+const ARGUMENT_REGISTERS: [usize; 6] = [
+    register::RDI,
+    register::RSI,
+    register::RDX,
+    register::R10,
+    register::R8,
+    register::R9,
+];
 
 /// A hypercall instruction: from the guest's registers and back.
 pub fn enter<M: Machine>(kernel: &Kernel<M>, vcpu: &VcpuHandle<M>, context: &mut M::Vcpu) {
