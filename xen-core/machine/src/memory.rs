@@ -100,6 +100,7 @@ pub struct Memory {
     free: Lock<FreeLists>,
     total_frames: AtomicU64,
     free_frames: AtomicU64,
+    core_frames: AtomicU64,
 }
 
 // SAFETY: the direct map is valid for the life of the program and from every processor; all shared state behind it is
@@ -135,6 +136,7 @@ impl Memory {
             free: Lock::new(free),
             total_frames: AtomicU64::new(0),
             free_frames: AtomicU64::new(0),
+            core_frames: AtomicU64::new(0),
         }
     }
 
@@ -176,6 +178,11 @@ impl Memory {
         self.free_frames.load(Ordering::Relaxed)
     }
 
+    /// Frames that the core took from the allocator: tables, stacks, heap, control blocks.
+    pub fn core_frames(&self) -> u64 {
+        self.core_frames.load(Ordering::Relaxed)
+    }
+
     /// The frame table's size in frames: addresses past it are no memory.
     pub fn frame_count(&self) -> u64 {
         self.table.len() as u64
@@ -210,6 +217,7 @@ impl Memory {
     pub(crate) fn allocate_core(&self, order: Order) -> Option<HostFrame> {
         let first = self.take_block(order)?;
         self.claim(first, order, word(1, NO_OWNER, FrameUse::Core));
+        self.core_frames.fetch_add(order.frames(), Ordering::Relaxed);
         Some(first)
     }
 
@@ -224,6 +232,7 @@ impl Memory {
             let swap = self.table[frame as usize].0.compare_exchange(core, free, Ordering::AcqRel, Ordering::Acquire);
             assert!(swap.is_ok(), "a frame freed that is not the core's");
         }
+        self.core_frames.fetch_sub(order.frames(), Ordering::Relaxed);
         self.insert_block(&mut self.free.lock(), first.0, order.value());
     }
 

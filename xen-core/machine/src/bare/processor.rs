@@ -95,8 +95,11 @@ impl Processor {
 
     /// The next thing that happened, once each.
     pub fn take_interrupt(&self) -> Option<Interrupt> {
-        const ONCE: [(u32, Interrupt); 3] =
-            [(TIMER, Interrupt::Timer), (KICK, Interrupt::Kick), (CONSOLE, Interrupt::Console)];
+        const ONCE: [(u32, Interrupt); 3] = [
+            (TIMER, Interrupt::Timer),
+            (KICK, Interrupt::Kick),
+            (CONSOLE, Interrupt::Console),
+        ];
         let pending = self.pending.load(Ordering::SeqCst);
         for (bit, interrupt) in ONCE {
             if pending & bit != 0 {
@@ -104,7 +107,11 @@ impl Processor {
                 return Some(interrupt);
             }
         }
-        if pending & LINES != 0 { self.take_line().map(Interrupt::Line) } else { None }
+        if pending & LINES != 0 {
+            self.take_line().map(Interrupt::Line)
+        } else {
+            None
+        }
     }
 
     fn take_line(&self) -> Option<u32> {

@@ -1,0 +1,71 @@
+//! One deadline per processor, by its local APIC's timer.
+
+use core::sync::atomic::Ordering;
+
+use super::processor::{NO_DEADLINE, Processor};
+use super::{clock, local_apic};
+use crate::Nanoseconds;
+
+fn has_tsc_deadline() -> bool {
+    static OFFERED: crate::sync::Once<bool> = crate::sync::Once::new();
+    *OFFERED.call_once(|| {
+        raw_cpuid::CpuId::new()
+            .get_feature_info()
+            .is_some_and(|info| info.has_tsc_deadline())
+    })
+}
+
+/// Prepare the calling processor's timer.
+pub fn start_on_this_processor() {
+    if has_tsc_deadline() {
+        local_apic::use_tsc_deadline();
+    }
+}
+
+/// Have the timer fire at `deadline`, or never. A past one has fired already.
+pub fn set(current: &Processor, deadline: Option<Nanoseconds>) {
+    current
+        .deadline
+        .store(deadline.unwrap_or(NO_DEADLINE), Ordering::Relaxed);
+    match deadline {
+        None => stop(),
+        Some(deadline) => arm(current, deadline),
+    }
+}
+
+fn stop() {
+    if has_tsc_deadline() {
+        local_apic::set_tsc_deadline(0)
+    } else {
+        local_apic::set_timer(0)
+    }
+}
+
+fn arm(current: &Processor, deadline: Nanoseconds) {
+    let now = clock::now();
+    if deadline <= now {
+        current.note_timer();
+    } else if has_tsc_deadline() {
+        // One tick later: rounding must not let it fire early.
+        local_apic::set_tsc_deadline(clock::tsc_at(deadline).saturating_add(1));
+    } else {
+        // A deadline further away than the counter reaches is armed again when it has run out.
+        let ticks = clock::apic_timer_ticks(deadline - now).saturating_add(1);
+        local_apic::set_timer(u32::try_from(ticks).unwrap_or(u32::MAX));
+    }
+}
+
+/// Whether the deadline has passed: the timer fired. If not (it was moved meanwhile, or fired early by the difference
+/// of two clocks), it is armed again.
+pub fn is_due(current: &Processor) -> bool {
+    let deadline = current.deadline.load(Ordering::Relaxed);
+    if deadline == NO_DEADLINE {
+        return false;
+    }
+    if clock::now() < deadline {
+        arm(current, deadline);
+        return false;
+    }
+    current.deadline.store(NO_DEADLINE, Ordering::Relaxed);
+    true
+}
