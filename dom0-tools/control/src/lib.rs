@@ -7,6 +7,7 @@
 //! - [`EventChannels`]: interdomain notifications and virtual interrupts (`/dev/xen/evtchn`);
 //! - [`GrantMapping`]: pages another domain granted to us (`/dev/xen/gntdev`);
 //! - [`ForeignMapping`] and [`ResourceMapping`]: a domain's memory, and the hypervisor's pages about a domain;
+//! - [`LoopDevice`]: a file as a block device, for the block backend;
 //! - [`LocalStoreRing`]: the store ring of dom0's own kernel (`/dev/xen/xenbus_backend`);
 //! - [`SharedMemory`]: how mapped pages are read and written.
 //!
@@ -22,6 +23,7 @@ mod grant;
 mod hvm;
 mod hypervisor;
 mod layout;
+mod loop_device;
 mod physmap;
 mod shared_memory;
 mod store_ring;
@@ -36,6 +38,7 @@ pub use foreign::{ForeignMapping, Resource, ResourceMapping};
 pub use grant::{GrantMapping, GrantReference};
 pub use hvm::HvmParameter;
 pub use hypervisor::Hypervisor;
+pub use loop_device::LoopDevice;
 pub use physmap::{MemoryKind, MemoryRange};
 pub use shared_memory::SharedMemory;
 pub use store_ring::LocalStoreRing;

@@ -1,2 +1,34 @@
-//! To come.
-fn main() {}
+//! The management command of the Xenolith hypervisor.
+
+mod arguments;
+mod command;
+mod config;
+mod console;
+mod create;
+mod device;
+mod domain;
+mod failure;
+mod machine;
+mod monitor;
+mod network;
+mod output;
+mod reap;
+mod record;
+mod store_tree;
+mod teardown;
+mod uuid;
+
+use arguments::Arguments;
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match command::run(arguments.command, arguments.json) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::report(&failure, arguments.json);
+            ExitCode::FAILURE
+        }
+    }
+}
