@@ -39,7 +39,7 @@ fn panics() -> Result<()> {
 }
 
 fn triple_faults() -> Result<()> {
-    let guest = Guest::new("triple", "/boot/micro/triple_fault", 16).with("on_reboot", "\"preserve\"");
+    let guest = Guest::new("triple", "/boot/micro/triple_fault", 32).with("on_reboot", "\"preserve\"");
     guest.create()?;
     // On real machines and on Xen a triple fault is a reset.
     let seen = guest
@@ -52,7 +52,7 @@ fn triple_faults() -> Result<()> {
 }
 
 fn hangs() -> Result<()> {
-    let guest = Guest::new("hang", "/boot/micro/hang", 16);
+    let guest = Guest::new("hang", "/boot/micro/hang", 32);
     guest.create()?;
     std::thread::sleep(Duration::from_secs(1));
     let seen = guest
@@ -67,7 +67,7 @@ fn hangs() -> Result<()> {
 
 /// dom0's daemons must live through it, and go on serving the others.
 fn writes_garbage(web: &Web) -> Result<()> {
-    let guest = Guest::new("garbage", "/boot/micro/ring_garbage", 16);
+    let guest = Guest::new("garbage", "/boot/micro/ring_garbage", 32);
     guest.create()?;
     let outcome = (0..5).try_for_each(|_| {
         std::thread::sleep(Duration::from_secs(1));

@@ -95,7 +95,13 @@ impl Baseline {
                 left = now.symmetric_difference(&self.store).cloned().collect();
                 Ok(left.is_empty())
             });
-            waited.with_context(|| format!("it differs in {left:?}"))
+            waited.with_context(|| {
+                format!(
+                    "it differs in {} paths: {:?}",
+                    left.len(),
+                    &left[..left.len().min(6)]
+                )
+            })
         });
         report.step("no loop device is left", || {
             tools::wait_until(PATIENCE, "loop devices are free", || {
