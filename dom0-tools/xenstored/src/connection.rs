@@ -1,9 +1,9 @@
 //! One client: what it sent and what waits for it, its transactions, and how it failed if it did.
 
 use crate::permission::Caller;
-use crate::ring::ImpossibleIndex;
 use crate::transaction::Transaction;
 use crate::wire::{Assembler, MessageType, OversizedMessage, encode};
+use pv_drivers::ring::Fault;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -98,7 +98,7 @@ impl Output {
 pub enum Failure {
     /// The indices in its ring make no sense.
     #[error(transparent)]
-    Index(#[from] ImpossibleIndex),
+    Ring(#[from] Fault),
     /// It broke the framing of messages.
     #[error("announced a message of {} bytes", .0.length)]
     Framing(OversizedMessage),

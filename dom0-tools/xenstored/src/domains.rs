@@ -1,77 +1,53 @@
 //! Domains: their rings, their coming and their going.
 
-use crate::connection::Failure;
+use crate::connection::{Connection, Failure};
 use crate::hypervisor::{DomainState, Hypervisor, Port};
 use crate::permission::{Caller, DomainId};
-use crate::ring::{Consumer, ImpossibleIndex, Layout, Producer, SharedPage};
 use crate::store::{Store, log};
 use crate::watch::{ConnectionId, SpecialNode};
 use crate::wire::StoreError;
+use guest_page::GuestPage;
+use hypercall_abi::io::xenstore::{
+    DomainInterface, connection, connection_error, limit::RING_SIZE, server_feature,
+};
+use pv_drivers::ring::{ByteConsumer, ByteProducer, Fault, STORE_REQUEST, STORE_RESPONSE};
+use std::mem::offset_of;
 use std::time::Instant;
 
-/// The ring that carries a guest's requests.
-const REQUESTS: Layout = Layout {
-    data: 0,
-    size: 1024,
-    consumer: 2048,
-    producer: 2052,
-};
-/// The ring that carries answers and events.
-const RESPONSES: Layout = Layout {
-    data: 1024,
-    size: 1024,
-    consumer: 2056,
-    producer: 2060,
-};
 /// Where the daemon says what it can do.
-const SERVER_FEATURES: usize = 2064;
+const SERVER_FEATURES: usize = offset_of!(DomainInterface, server_features);
 /// Where both sides say whether the ring is in use.
-const CONNECTION_STATE: usize = 2068;
+const CONNECTION_STATE: usize = offset_of!(DomainInterface, connection);
 /// Where the daemon says what is wrong.
-const ERROR: usize = 2072;
-/// The daemon reports errors in the page.
-#[doc(alias = "XENSTORE_SERVER_FEATURE_ERROR")]
-const FEATURE_ERROR: u32 = 2;
-#[doc(alias = "XENSTORE_CONNECTED")]
-const CONNECTED: u32 = 0;
-#[doc(alias = "XENSTORE_ERROR_NONE")]
-const ERROR_NONE: u32 = 0;
-#[doc(alias = "XENSTORE_ERROR_COMM")]
-const ERROR_COMMUNICATION: u32 = 1;
-#[doc(alias = "XENSTORE_ERROR_RINGIDX")]
-const ERROR_RING_INDEX: u32 = 2;
-#[doc(alias = "XENSTORE_ERROR_PROTO")]
-const ERROR_PROTOCOL: u32 = 3;
+const ERROR: usize = offset_of!(DomainInterface, error);
 
 /// A domain that was introduced.
 #[derive(Debug)]
-pub(crate) struct Domain<Page> {
+pub(crate) struct Domain {
     pub(crate) connection: ConnectionId,
     pub(crate) port: Option<Port>,
     /// Its shutdown has been announced.
     pub(crate) shut_down: bool,
-    ring: Ring<Page>,
+    page: GuestPage,
+    /// None if the guest's indices made no sense already when it was introduced.
+    rings: Option<Rings>,
 }
 
+/// Our ends of the rings in a domain's page.
 #[derive(Debug)]
-struct Ring<Page> {
-    page: Page,
-    requests: Consumer,
-    responses: Producer,
+struct Rings {
+    requests: ByteConsumer<GuestPage>,
+    responses: ByteProducer<GuestPage>,
 }
 
-impl<Page: SharedPage> Ring<Page> {
-    fn attach(page: Page) -> Self {
-        page.store(SERVER_FEATURES, FEATURE_ERROR);
-        page.store(ERROR, ERROR_NONE);
-        page.store(CONNECTION_STATE, CONNECTED);
-        let requests = Consumer::attach(&page, REQUESTS);
-        let responses = Producer::attach(&page, RESPONSES);
-        Ring {
-            page,
-            requests,
-            responses,
-        }
+impl Rings {
+    fn attach(page: &GuestPage) -> Result<Self, Fault> {
+        page.set(ERROR, connection_error::NONE);
+        let requests = ByteConsumer::attach(STORE_REQUEST, page.clone())?;
+        let responses = ByteProducer::attach(STORE_RESPONSE, page.clone())?;
+        page.set(SERVER_FEATURES, server_feature::ERROR);
+        page.set(CONNECTION_STATE, connection::CONNECTED);
+        Ok(Rings { requests, responses })
     }
 }
 
@@ -102,19 +78,18 @@ impl<H: Hypervisor> Store<H> {
     }
 
     /// Starts to serve a domain over a page that is already mapped.
-    pub fn introduce_with(&mut self, domain: DomainId, page: H::Page, remote: Port) -> std::io::Result<()> {
+    pub fn introduce_with(&mut self, domain: DomainId, page: GuestPage, remote: Port) -> std::io::Result<()> {
         let port = self.hypervisor.bind(domain, remote)?;
         let connection = self.connect(Caller { domain, target: None });
-        let ring = Ring::attach(page);
-        self.domains.insert(
-            domain,
-            Domain {
-                connection,
-                port: Some(port),
-                shut_down: false,
-                ring,
-            },
-        );
+        let known = Domain {
+            connection,
+            port: Some(port),
+            shut_down: false,
+            page,
+            rings: None,
+        };
+        self.domains.insert(domain, known);
+        self.attach(domain);
         // Requests may be waiting, and the other side may be waiting for the ring to come alive.
         self.hypervisor.notify(port);
         self.fire_special(SpecialNode::IntroduceDomain);
@@ -122,28 +97,36 @@ impl<H: Hypervisor> Store<H> {
     }
 
     fn introduce_again(&mut self, domain: DomainId, remote: Port) -> Result<(), StoreError> {
-        let Some(known) = self.domains.get_mut(&domain) else {
-            return Err(StoreError::NoEntry);
-        };
+        let known = self.domains.get_mut(&domain).ok_or(StoreError::NoEntry)?;
         if let Some(port) = known.port.take() {
             self.hypervisor.unbind(port);
         }
         known.port = self.hypervisor.bind(domain, remote).ok();
+        known.shut_down = false;
         let old = known.connection;
-        let target = self
-            .connections
-            .get(&old)
-            .and_then(|connection| connection.caller.target);
+        let target = self.connections.get(&old).and_then(|it| it.caller.target);
         self.disconnect(old);
         let fresh = self.connect(Caller { domain, target });
         if let Some(known) = self.domains.get_mut(&domain) {
             known.connection = fresh;
-            known.shut_down = false;
-            known.ring.page.store(ERROR, ERROR_NONE);
-            known.ring.requests = Consumer::attach(&known.ring.page, REQUESTS);
-            known.ring.responses = Producer::attach(&known.ring.page, RESPONSES);
         }
+        self.attach(domain);
         Ok(())
+    }
+
+    /// Takes up a domain's rings where they stand.
+    fn attach(&mut self, domain: DomainId) {
+        let Some(known) = self.domains.get_mut(&domain) else {
+            return;
+        };
+        let connection = known.connection;
+        match Rings::attach(&known.page) {
+            Ok(rings) => known.rings = Some(rings),
+            Err(fault) => {
+                known.rings = None;
+                self.fail(connection, Failure::Ring(fault));
+            }
+        }
     }
 
     /// Stops serving a domain, at the toolstack's request.
@@ -267,19 +250,18 @@ impl<H: Hypervisor> Store<H> {
 
     /// The domains for which something waits and whose rings have room for it.
     pub fn domains_with_output(&self) -> Vec<DomainId> {
-        let speaks = |known: &Domain<H::Page>| {
-            let waiting = self
-                .connections
-                .get(&known.connection)
-                .is_some_and(|it| !it.output.is_empty());
+        let speaks = |known: &Domain| {
+            let connection = self.connections.get(&known.connection);
+            let waiting = connection.is_some_and(|it| !it.output.is_empty());
             // A ring that makes no sense counts as having room: serving it is what notices.
-            waiting && known.ring.responses.room(&known.ring.page) != Ok(0)
+            waiting
+                && known
+                    .rings
+                    .as_ref()
+                    .is_some_and(|rings| rings.responses.free() != Ok(0))
         };
-        self.domains
-            .iter()
-            .filter(|(_, known)| speaks(known))
-            .map(|(domain, _)| *domain)
-            .collect()
+        let speaking = self.domains.iter().filter(|(_, known)| speaks(known));
+        speaking.map(|(domain, _)| *domain).collect()
     }
 
     /// Moves a domain's bytes and answers one of its requests. Returns whether anything happened; if nothing did,
@@ -301,8 +283,8 @@ impl<H: Hypervisor> Store<H> {
             let given = self.give_out(domain)?;
             Ok((taken || given, answered))
         });
-        let (moved, answered) = outcome.unwrap_or_else(|impossible| {
-            self.fail(connection, Failure::Index(impossible));
+        let (moved, answered) = outcome.unwrap_or_else(|fault| {
+            self.fail(connection, Failure::Ring(fault));
             (true, false)
         });
         if moved && let Some(port) = self.domains.get(&domain).and_then(|known| known.port) {
@@ -312,39 +294,28 @@ impl<H: Hypervisor> Store<H> {
     }
 
     /// Takes what the ring holds, as far as there is room for it and the guest need not wait.
-    fn take_in(&mut self, domain: DomainId, now: Instant) -> Result<bool, ImpossibleIndex> {
-        let Some(known) = self.domains.get_mut(&domain) else {
+    fn take_in(&mut self, domain: DomainId, now: Instant) -> Result<bool, Fault> {
+        let outstanding = self.limits.outstanding;
+        let Some((rings, connection)) = self.ends(domain) else {
             return Ok(false);
         };
-        let Some(connection) = self.connections.get_mut(&known.connection) else {
-            return Ok(false);
-        };
-        let mut buffer = [0; REQUESTS.size as usize];
-        let wanted = if connection.must_wait(self.limits.outstanding, now) {
-            0
-        } else {
-            connection.input.space()
-        };
-        let room = wanted.min(buffer.len());
-        let taken = known.ring.requests.take(&known.ring.page, &mut buffer[..room])?;
+        // Looking even without room for anything: an impossible index is noticed at once.
+        let waits = connection.must_wait(outstanding, now);
+        let room = if waits { 0 } else { connection.input.space() };
+        let mut buffer = [0; RING_SIZE];
+        let taken = rings.requests.read(&mut buffer[..room.min(RING_SIZE)])?;
         connection.input.feed(&buffer[..taken]);
         Ok(taken > 0)
     }
 
     /// Puts what waits for the guest into the ring, as far as there is room.
-    fn give_out(&mut self, domain: DomainId) -> Result<bool, ImpossibleIndex> {
-        let Some(known) = self.domains.get_mut(&domain) else {
-            return Ok(false);
-        };
-        let Some(connection) = self.connections.get_mut(&known.connection) else {
+    fn give_out(&mut self, domain: DomainId) -> Result<bool, Fault> {
+        let Some((rings, connection)) = self.ends(domain) else {
             return Ok(false);
         };
         let mut moved = false;
         while !connection.output.is_empty() {
-            let given = known
-                .ring
-                .responses
-                .put(&known.ring.page, connection.output.next())?;
+            let given = rings.responses.write(connection.output.next())?;
             if given == 0 {
                 break;
             }
@@ -352,6 +323,14 @@ impl<H: Hypervisor> Store<H> {
             moved = true;
         }
         Ok(moved)
+    }
+
+    fn ends(&mut self, domain: DomainId) -> Option<(&mut Rings, &mut Connection)> {
+        let known = self.domains.get_mut(&domain)?;
+        Some((
+            known.rings.as_mut()?,
+            self.connections.get_mut(&known.connection)?,
+        ))
     }
 
     /// Tells a guest in its page that its connection is broken.
@@ -364,10 +343,10 @@ impl<H: Hypervisor> Store<H> {
             return;
         };
         let code = match failure {
-            Failure::Index(_) => ERROR_RING_INDEX,
-            Failure::Framing(_) => ERROR_PROTOCOL,
-            Failure::Stuck => ERROR_COMMUNICATION,
+            Failure::Ring(_) => connection_error::RING_INDEX,
+            Failure::Framing(_) => connection_error::PROTOCOL,
+            Failure::Stuck => connection_error::COMMUNICATION,
         };
-        known.ring.page.store(ERROR, code);
+        known.page.set(ERROR, code);
     }
 }

@@ -1,7 +1,7 @@
 //! What the store asks of the hypervisor: the seam at which tests put a fake.
 
 use crate::permission::DomainId;
-use crate::ring::SharedPage;
+use guest_page::GuestPage;
 use rustix::fd::BorrowedFd;
 use std::io;
 
@@ -31,11 +31,8 @@ pub enum Event {
 
 /// The hypervisor, as the store needs it.
 pub trait Hypervisor {
-    /// A domain's store page, mapped.
-    type Page: SharedPage;
-
     /// Maps the page that the domain granted for its ring.
-    fn map_ring(&mut self, domain: DomainId) -> io::Result<Self::Page>;
+    fn map_ring(&mut self, domain: DomainId) -> io::Result<GuestPage>;
     /// Connects to the domain's event channel.
     fn bind(&mut self, domain: DomainId, remote: Port) -> io::Result<Port>;
     /// Closes our end of an event channel.
@@ -55,9 +52,7 @@ pub trait Hypervisor {
 pub struct NoHypervisor;
 
 impl Hypervisor for NoHypervisor {
-    type Page = crate::ring::TestPage;
-
-    fn map_ring(&mut self, _: DomainId) -> io::Result<Self::Page> {
+    fn map_ring(&mut self, _: DomainId) -> io::Result<GuestPage> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

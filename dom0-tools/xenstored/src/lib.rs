@@ -4,10 +4,9 @@
 //! well-formed and allowed; [`tree`] holds the nodes; [`transaction`] and [`view`] let a caller look and change;
 //! [`watch`] remembers who wants to hear of it; [`connection`] is one client's state; [`store`] ties them together
 //! and answers every request. All of that is ordinary computation, without a file or a hypervisor in sight. Around
-//! it, [`ring`] moves bytes through a guest's shared page, [`hypervisor`] names what is asked of the hypervisor,
-//! [`xen`] asks it, and [`daemon`] is the loop that waits and serves. [`client`] is the other side of the socket.
+//! it, [`hypervisor`] names what is asked of the hypervisor,
+//! [`xen`] asks it, and [`daemon`] is the loop that waits and serves.
 
-pub mod client;
 pub mod connection;
 mod control_command;
 pub mod daemon;
@@ -17,7 +16,6 @@ pub mod path;
 pub mod permission;
 pub mod quota;
 mod request;
-pub mod ring;
 pub mod store;
 pub mod transaction;
 pub mod tree;

@@ -2,13 +2,11 @@
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use std::fs::{self, File, Permissions};
-use std::io::{BufRead, BufReader, Write};
+use guest_page::GuestPage;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use xenstored::client::DEFAULT_SOCKET;
 use xenstored::daemon::Daemon;
 use xenstored::hypervisor::{Hypervisor, NoHypervisor};
 use xenstored::permission::DomainId;
@@ -46,38 +44,16 @@ struct Options {
     announce: bool,
 }
 
-const READY: &str = "ready";
+/// Where clients look for the daemon.
+const DEFAULT_SOCKET: &str = "/run/xenstored/socket";
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     if options.no_fork {
         serve(&options)
     } else {
-        start_in_background(&options)
+        background::start(&["--no-fork", "--announce"], options.log_file.as_deref())
     }
-}
-
-/// Starts this program again as a daemon and waits until that is ready, so that whoever is started next finds it.
-fn start_in_background(options: &Options) -> anyhow::Result<()> {
-    let program = std::env::current_exe().context("finding this program (is /proc mounted?)")?;
-    let mut command = Command::new(program);
-    command
-        .args(std::env::args_os().skip(1))
-        .args(["--no-fork", "--announce"]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    if let Some(path) = &options.log_file {
-        let file = File::options().create(true).append(true).open(path);
-        command.stderr(file.with_context(|| format!("opening {}", path.display()))?);
-    }
-    let mut daemon = command.spawn().context("starting the daemon")?;
-    let mut line = String::new();
-    if let Some(output) = daemon.stdout.take() {
-        BufReader::new(output).read_line(&mut line)?;
-    }
-    if line.trim_end() != READY {
-        bail!("the daemon did not start: {}", daemon.wait()?);
-    }
-    Ok(())
 }
 
 fn serve(options: &Options) -> anyhow::Result<()> {
@@ -88,9 +64,12 @@ fn serve(options: &Options) -> anyhow::Result<()> {
     }
     let hypervisor = Xen::open().context("opening the hypervisor's drivers")?;
     let mut store = Store::new(hypervisor, limits);
+    // What toolstacks expect to find about dom0 and the only CPU pool there is at boot; on Xen a command of the
+    // toolstack (`xen-init-dom0`) writes it, and leaves alone what it finds.
     store.write_as_control("/local/domain/0/domid", "0");
     store.write_as_control("/local/domain/0/name", "Domain-0");
-    let (page, port) = Xen::local_ring().context("mapping the store ring of dom0's kernel")?;
+    store.write_as_control("/local/pool/0/name", "Pool-0");
+    let (page, port) = GuestPage::local_store().context("mapping the store ring of dom0's kernel")?;
     store
         .introduce_with(DomainId::CONTROL, page, port)
         .context("connecting to dom0's kernel")?;
@@ -103,26 +82,12 @@ fn serve_store<H: Hypervisor>(
     options: &Options,
 ) -> anyhow::Result<()> {
     store.set_verbose(options.verbose);
-    if let Some(path) = &options.pid_file {
-        fs::write(path, format!("{}\n", std::process::id()))
-            .with_context(|| format!("writing {}", path.display()))?;
-    }
+    background::write_pid_file(options.pid_file.as_deref())?;
     let mut daemon = Daemon::new(store, listener)?;
     if options.announce {
-        detach()?;
+        background::detach()?;
     }
     daemon.run().context("waiting for requests")
-}
-
-/// Tells the command that started us, and lets go of its terminal and its output.
-fn detach() -> anyhow::Result<()> {
-    let _ = rustix::process::setsid();
-    let mut output = std::io::stdout();
-    writeln!(output, "{READY}")?;
-    output.flush()?;
-    let nowhere = File::options().read(true).write(true).open("/dev/null")?;
-    rustix::stdio::dup2_stdout(&nowhere)?;
-    Ok(())
 }
 
 fn limits(changes: &[String]) -> anyhow::Result<Limits> {

@@ -5,12 +5,7 @@ use crate::wire::StoreError;
 use std::borrow::Borrow;
 use std::fmt;
 
-/// The longest absolute path.
-#[doc(alias = "XENSTORE_ABS_PATH_MAX")]
-pub const ABSOLUTE_MAX: usize = 3072;
-/// The longest path relative to a domain's home.
-#[doc(alias = "XENSTORE_REL_PATH_MAX")]
-pub const RELATIVE_MAX: usize = 2048;
+pub use hypercall_abi::io::xenstore::limit::{ABSOLUTE_PATH_MAX, RELATIVE_PATH_MAX};
 
 /// The absolute path of a node. Holding one proves that it is well-formed: it starts with a slash, ends in none
 /// (but for the root), has no empty component and only the characters the protocol allows.
@@ -31,12 +26,12 @@ impl Path {
     /// Checks a path from a client; relative ones count from the client's home.
     pub fn parse(text: &str, client: DomainId) -> Result<Self, StoreError> {
         let absolute = if text.starts_with('/') {
-            if text.len() > ABSOLUTE_MAX {
+            if text.len() > ABSOLUTE_PATH_MAX {
                 return Err(StoreError::InvalidArgument);
             }
             text.to_owned()
         } else {
-            if text.len() > RELATIVE_MAX {
+            if text.len() > RELATIVE_PATH_MAX {
                 return Err(StoreError::InvalidArgument);
             }
             format!("{}/{text}", Path::home(client))
@@ -182,9 +177,9 @@ mod tests {
         ] {
             assert_eq!(parse(bad), Err(StoreError::InvalidArgument), "{bad:?}");
         }
-        assert!(parse(&format!("/{}", "x".repeat(ABSOLUTE_MAX - 1))).is_ok());
-        assert!(parse(&format!("/{}", "x".repeat(ABSOLUTE_MAX))).is_err());
-        assert!(parse(&"x".repeat(RELATIVE_MAX + 1)).is_err());
+        assert!(parse(&format!("/{}", "x".repeat(ABSOLUTE_PATH_MAX - 1))).is_ok());
+        assert!(parse(&format!("/{}", "x".repeat(ABSOLUTE_PATH_MAX))).is_err());
+        assert!(parse(&"x".repeat(RELATIVE_PATH_MAX + 1)).is_err());
     }
 
     #[test]

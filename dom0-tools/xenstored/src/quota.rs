@@ -34,7 +34,7 @@ impl Default for Limits {
             transactions: 10,
             transaction_nodes: 1024,
             permissions: 5,
-            path_length: crate::path::RELATIVE_MAX,
+            path_length: crate::path::RELATIVE_PATH_MAX,
             outstanding: 20,
             event_bytes: 2 << 20,
         }

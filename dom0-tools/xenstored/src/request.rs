@@ -56,7 +56,7 @@ impl<H: Hypervisor> Store<H> {
         };
         connection
             .output
-            .push_reply(encode(kind, header.request, header.transaction, &payload));
+            .push_reply(encode(kind, header.request_id, header.transaction_id, &payload));
         if let Some((path, token)) = first_event {
             connection.output.push_event(&path, &token);
         }
@@ -74,14 +74,14 @@ impl<H: Hypervisor> Store<H> {
             id.0,
             domain.map_or_else(String::new, |domain| domain.to_string()),
             kind,
-            message.header.transaction,
+            message.header.transaction_id,
             message.payload.escape_ascii(),
         ));
     }
 
     fn dispatch(&mut self, id: ConnectionId, kind: MessageType, message: &Message, now: Instant) -> Answer {
         let payload = &message.payload[..];
-        let transaction = message.header.transaction;
+        let transaction = message.header.transaction_id;
         match kind {
             MessageType::Read => self.look(id, transaction, payload, |view, path| {
                 view.read(path).map(Reply::Bytes)

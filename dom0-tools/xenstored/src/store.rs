@@ -26,7 +26,7 @@ pub struct Store<H: Hypervisor> {
     pub(crate) limits: Limits,
     pub(crate) watches: Watches,
     pub(crate) connections: BTreeMap<ConnectionId, Connection>,
-    pub(crate) domains: BTreeMap<DomainId, Domain<H::Page>>,
+    pub(crate) domains: BTreeMap<DomainId, Domain>,
     pub(crate) special_permissions: BTreeMap<SpecialNode, PermissionList>,
     /// Whether every request is written to the log.
     pub(crate) tracing: bool,

@@ -458,9 +458,9 @@ mod tests {
     #[test]
     fn the_deepest_path_is_no_danger() {
         let mut tree = Tree::new();
-        let deep = "/a".repeat(crate::path::ABSOLUTE_MAX / 2);
+        let deep = "/a".repeat(crate::path::ABSOLUTE_PATH_MAX / 2);
         write(&mut tree, &deep, "x");
-        assert_eq!(tree.node_count(), 1 + crate::path::ABSOLUTE_MAX / 2);
+        assert_eq!(tree.node_count(), 1 + crate::path::ABSOLUTE_PATH_MAX / 2);
         let snapshot = tree.clone();
         tree.apply(&Operation::Remove(path("/a")), None).unwrap();
         snapshot.check().unwrap();

@@ -3,6 +3,7 @@
 use crate::path::Path;
 use crate::permission::DomainId;
 use crate::wire::StoreError;
+use hypercall_abi::io::xenstore::special_watch;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Names a connection for as long as the daemon runs.
@@ -34,8 +35,8 @@ impl SpecialNode {
     /// The name that clients use.
     pub fn name(self) -> &'static str {
         match self {
-            SpecialNode::IntroduceDomain => "@introduceDomain",
-            SpecialNode::ReleaseDomain => "@releaseDomain",
+            SpecialNode::IntroduceDomain => special_watch::INTRODUCE_DOMAIN,
+            SpecialNode::ReleaseDomain => special_watch::RELEASE_DOMAIN,
         }
     }
 }

@@ -3,13 +3,14 @@
 //! A message is a header of four little-endian words and at most [`PAYLOAD_MAX`] bytes. Strings in the payload end
 //! in a NUL byte; a value (what a node holds) does not. Errors travel as the *name* of an error number.
 
+use hypercall_abi::io::xenstore::message;
 use std::fmt;
+use zerocopy::{FromBytes, IntoBytes};
+
+pub use hypercall_abi::io::xenstore::{Header, limit::PAYLOAD_MAX};
 
 /// Size of a message header.
-pub const HEADER_SIZE: usize = 16;
-/// The largest payload a message may carry.
-#[doc(alias = "XENSTORE_PAYLOAD_MAX")]
-pub const PAYLOAD_MAX: usize = 4096;
+pub const HEADER_SIZE: usize = size_of::<Header>();
 
 /// What a message asks for or answers.
 #[doc(alias = "xsd_sockmsg_type")]
@@ -17,28 +18,28 @@ pub const PAYLOAD_MAX: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u32)]
 pub enum MessageType {
-    Control = 0,
-    Directory = 1,
-    Read = 2,
-    GetPermissions = 3,
-    Watch = 4,
-    Unwatch = 5,
-    TransactionStart = 6,
-    TransactionEnd = 7,
-    Introduce = 8,
-    Release = 9,
-    GetDomainPath = 10,
-    Write = 11,
-    MakeDirectory = 12,
-    Remove = 13,
-    SetPermissions = 14,
-    WatchEvent = 15,
-    Error = 16,
-    IsDomainIntroduced = 17,
-    Resume = 18,
-    SetTarget = 19,
-    ResetWatches = 21,
-    DirectoryPart = 22,
+    Control = message::CONTROL,
+    Directory = message::DIRECTORY,
+    Read = message::READ,
+    GetPermissions = message::GET_PERMISSIONS,
+    Watch = message::WATCH,
+    Unwatch = message::UNWATCH,
+    TransactionStart = message::TRANSACTION_START,
+    TransactionEnd = message::TRANSACTION_END,
+    Introduce = message::INTRODUCE,
+    Release = message::RELEASE,
+    GetDomainPath = message::GET_DOMAIN_PATH,
+    Write = message::WRITE,
+    MakeDirectory = message::MAKE_DIRECTORY,
+    Remove = message::REMOVE,
+    SetPermissions = message::SET_PERMISSIONS,
+    WatchEvent = message::WATCH_EVENT,
+    Error = message::ERROR,
+    IsDomainIntroduced = message::IS_DOMAIN_INTRODUCED,
+    Resume = message::RESUME,
+    SetTarget = message::SET_TARGET,
+    ResetWatches = message::RESET_WATCHES,
+    DirectoryPart = message::DIRECTORY_PART,
 }
 
 impl MessageType {
@@ -133,49 +134,6 @@ impl fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
-/// The header of a message.
-#[doc(alias = "xsd_sockmsg")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
-    /// The message's type, as the sender wrote it: it may be no [`MessageType`] at all.
-    pub kind: u32,
-    /// Chosen by the client, echoed in the answer.
-    pub request: u32,
-    /// The transaction that the request belongs to; 0 for none.
-    pub transaction: u32,
-    /// Bytes of payload that follow.
-    pub length: u32,
-}
-
-impl Header {
-    /// Reads a header from its bytes.
-    pub fn decode(bytes: &[u8; HEADER_SIZE]) -> Self {
-        let word = |index: usize| {
-            let at = index * 4;
-            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-        };
-        Header {
-            kind: word(0),
-            request: word(1),
-            transaction: word(2),
-            length: word(3),
-        }
-    }
-
-    /// The header's bytes.
-    pub fn encode(&self) -> [u8; HEADER_SIZE] {
-        let mut bytes = [0; HEADER_SIZE];
-        for (chunk, word) in
-            bytes
-                .chunks_exact_mut(4)
-                .zip([self.kind, self.request, self.transaction, self.length])
-        {
-            chunk.copy_from_slice(&word.to_le_bytes());
-        }
-        bytes
-    }
-}
-
 /// A whole message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -189,12 +147,12 @@ pub struct Message {
 pub fn encode(kind: MessageType, request: u32, transaction: u32, payload: &[u8]) -> Vec<u8> {
     let header = Header {
         kind: kind as u32,
-        request,
-        transaction,
+        request_id: request,
+        transaction_id: transaction,
         length: payload.len() as u32,
     };
     let mut bytes = Vec::with_capacity(HEADER_SIZE + payload.len());
-    bytes.extend_from_slice(&header.encode());
+    bytes.extend_from_slice(header.as_bytes());
     bytes.extend_from_slice(payload);
     bytes
 }
@@ -228,18 +186,13 @@ impl Assembler {
 
     /// The first complete message, if there is one yet.
     pub fn take(&mut self) -> Result<Option<Message>, OversizedMessage> {
-        let Some(length) = self.complete()? else {
+        let Some(header) = self.complete()? else {
             return Ok(None);
         };
-        let rest = self.buffer.split_off(length);
+        let rest = self.buffer.split_off(HEADER_SIZE + header.length as usize);
         let mut payload = std::mem::replace(&mut self.buffer, rest);
-        let mut head = [0; HEADER_SIZE];
-        head.copy_from_slice(&payload[..HEADER_SIZE]);
         payload.drain(..HEADER_SIZE);
-        Ok(Some(Message {
-            header: Header::decode(&head),
-            payload,
-        }))
+        Ok(Some(Message { header, payload }))
     }
 
     /// Whether [`take`](Self::take) would have something to say.
@@ -247,17 +200,17 @@ impl Assembler {
         !matches!(self.complete(), Ok(None))
     }
 
-    /// The size of the first message with its header, if all of it is here.
-    fn complete(&self) -> Result<Option<usize>, OversizedMessage> {
-        let Some(head) = self.buffer.first_chunk::<HEADER_SIZE>() else {
+    /// The header of the first message, if all of that message is here.
+    fn complete(&self) -> Result<Option<Header>, OversizedMessage> {
+        let Ok((header, rest)) = Header::read_from_prefix(&self.buffer) else {
             return Ok(None);
         };
-        let length = Header::decode(head).length;
-        if length as usize > PAYLOAD_MAX {
-            return Err(OversizedMessage { length });
+        if header.length as usize > PAYLOAD_MAX {
+            return Err(OversizedMessage {
+                length: header.length,
+            });
         }
-        let whole = HEADER_SIZE + length as usize;
-        Ok((self.buffer.len() >= whole).then_some(whole))
+        Ok((rest.len() >= header.length as usize).then_some(header))
     }
 }
 
@@ -287,18 +240,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_survive_the_way_through_bytes() {
-        let header = Header {
-            kind: 11,
-            request: 0xdead_beef,
-            transaction: 7,
-            length: 4096,
-        };
-        assert_eq!(Header::decode(&header.encode()), header);
-        assert_eq!(header.encode()[..4], [11, 0, 0, 0]);
-    }
-
-    #[test]
     fn every_type_is_found_by_its_number_and_gaps_are_not() {
         for kind in MessageType::ALL {
             assert_eq!(MessageType::from_number(kind as u32), Some(kind));
@@ -326,22 +267,19 @@ mod tests {
             }
             assert_eq!(messages.len(), 3);
             assert_eq!(messages[1].payload, b"/b\0value");
-            assert_eq!(messages[1].header.transaction, 5);
+            assert_eq!(messages[1].header.transaction_id, 5);
         }
     }
 
     #[test]
     fn an_oversized_message_is_refused_at_its_header() {
         let mut assembler = Assembler::default();
-        assembler.feed(
-            &Header {
-                kind: 2,
-                request: 0,
-                transaction: 0,
-                length: 4097,
-            }
-            .encode(),
-        );
+        let header = Header {
+            kind: 2,
+            length: 4097,
+            ..Header::default()
+        };
+        assembler.feed(header.as_bytes());
         assert_eq!(assembler.take(), Err(OversizedMessage { length: 4097 }));
         assert!(assembler.has_message());
     }

@@ -2,29 +2,10 @@
 
 use crate::hypervisor::{DomainState, Event, Hypervisor, Port};
 use crate::permission::DomainId;
-use control::{EventChannels, GrantMapping, GrantReference, LocalStoreRing, SharedMemory, VirtualInterrupt};
+use control::{EventChannels, GrantReference, VirtualInterrupt};
+use guest_page::GuestPage;
 use rustix::fd::{AsFd, BorrowedFd};
 use std::io;
-use std::ops::Deref;
-
-/// A store page: a guest's, by its grant, or that of dom0's own kernel.
-pub enum StorePage {
-    /// A guest granted it.
-    Granted(GrantMapping),
-    /// The kernel underneath us.
-    Local(LocalStoreRing),
-}
-
-impl Deref for StorePage {
-    type Target = SharedMemory;
-
-    fn deref(&self) -> &SharedMemory {
-        match self {
-            StorePage::Granted(mapping) => mapping,
-            StorePage::Local(ring) => ring,
-        }
-    }
-}
 
 /// The drivers, open.
 pub struct Xen {
@@ -45,23 +26,11 @@ impl Xen {
             domain_exception,
         })
     }
-
-    /// The page and the event channel of dom0's own kernel.
-    pub fn local_ring() -> io::Result<(StorePage, Port)> {
-        let ring = LocalStoreRing::open()?;
-        let port = ring.remote_port();
-        Ok((StorePage::Local(ring), port))
-    }
 }
 
 impl Hypervisor for Xen {
-    type Page = StorePage;
-
-    fn map_ring(&mut self, domain: DomainId) -> io::Result<StorePage> {
-        Ok(StorePage::Granted(GrantMapping::map(
-            domain,
-            GrantReference::STORE,
-        )?))
+    fn map_ring(&mut self, domain: DomainId) -> io::Result<GuestPage> {
+        Ok(GuestPage::granted(domain, GrantReference::STORE)?)
     }
 
     fn bind(&mut self, domain: DomainId, remote: Port) -> io::Result<Port> {

@@ -2,11 +2,12 @@
 
 mod common;
 
-use common::{ERROR, Guest, House, REQUESTS, RESPONSES};
+use common::{ERROR, Guest, House, REQUEST_CONSUMER, REQUEST_PRODUCER, RESPONSE_CONSUMER};
 use proptest::prelude::*;
+use pv_drivers::ring::Memory;
 use xenstored::quota::Limits;
-use xenstored::ring::SharedPage;
 use xenstored::wire::{Header, MessageType, encode};
+use zerocopy::IntoBytes;
 
 /// Another guest is served, and the tree's own book-keeping is right.
 fn others_are_unharmed(house: &mut House, other: &mut Guest) {
@@ -27,13 +28,12 @@ fn an_oversized_message_breaks_only_its_sender() {
     let (mut hostile, mut other) = (house.add_guest(5), house.add_guest(6));
     let header = Header {
         kind: 2,
-        request: 1,
-        transaction: 0,
         length: 4097,
+        ..Header::default()
     };
-    hostile.send(&mut house, &header.encode());
+    hostile.send(&mut house, header.as_bytes());
     house.serve(&hostile);
-    assert_eq!(hostile.page.load(ERROR), 3);
+    assert_eq!(hostile.page.get(ERROR), 3);
     hostile.send(&mut house, &encode(MessageType::Read, 1, 0, b"data\0"));
     assert!(hostile.take(&mut house).is_empty());
     assert!(
@@ -48,22 +48,24 @@ fn an_oversized_message_breaks_only_its_sender() {
 #[test]
 fn jumping_indices_break_only_their_writer() {
     for (offset, value) in [
-        (REQUESTS.producer, 1025),
-        (REQUESTS.producer, 0x8000_0000),
-        (RESPONSES.consumer, 1),
-        (RESPONSES.consumer, 5000),
+        (REQUEST_PRODUCER, 1025),
+        (REQUEST_PRODUCER, 0x8000_0000),
+        (RESPONSE_CONSUMER, 1),
+        (RESPONSE_CONSUMER, 5000),
     ] {
         let mut house = House::new();
         let (hostile, mut other) = (house.add_guest(5), house.add_guest(6));
-        hostile.page.store(offset, value);
+        hostile.page.set(offset, value);
         house.serve(&hostile);
         // An impossible index of the answers shows when there is something to answer.
-        if offset == RESPONSES.consumer {
-            hostile.page.write(0, &encode(MessageType::Read, 1, 0, b"data\0"));
-            hostile.page.store(REQUESTS.producer, 21);
+        if offset == RESPONSE_CONSUMER {
+            for (offset, byte) in encode(MessageType::Read, 1, 0, b"data\0").into_iter().enumerate() {
+                hostile.page.store_byte(offset, byte);
+            }
+            hostile.page.set(REQUEST_PRODUCER, 21);
             house.serve(&hostile);
         }
-        assert_eq!(hostile.page.load(ERROR), 2);
+        assert_eq!(hostile.page.get(ERROR), 2);
         others_are_unharmed(&mut house, &mut other);
     }
 }
@@ -72,12 +74,12 @@ fn jumping_indices_break_only_their_writer() {
 fn a_broken_guest_can_be_introduced_again() {
     let mut house = House::new();
     let hostile = house.add_guest(5);
-    hostile.page.store(REQUESTS.producer, 0x8000_0000);
+    hostile.page.set(REQUEST_PRODUCER, 0x8000_0000);
     house.serve(&hostile);
-    assert_eq!(hostile.page.load(ERROR), 2);
-    hostile.page.store(REQUESTS.producer, 0);
+    assert_eq!(hostile.page.get(ERROR), 2);
+    hostile.page.set(REQUEST_PRODUCER, 0);
     house.ask(MessageType::Introduce, 0, "5|1|7|").unwrap();
-    assert_eq!(hostile.page.load(ERROR), 0);
+    assert_eq!(hostile.page.get(ERROR), 0);
     let mut guest = hostile;
     assert_eq!(
         guest.ask(&mut house, MessageType::Read, 0, "data|"),
@@ -127,11 +129,11 @@ fn plausible_request() -> impl Strategy<Value = Vec<u8>> {
         };
         let header = Header {
             kind,
-            request: 9,
-            transaction,
+            request_id: 9,
+            transaction_id: transaction,
             length: payload.len() as u32,
         };
-        [&header.encode()[..], &payload].concat()
+        [header.as_bytes(), &payload].concat()
     })
 }
 
@@ -148,7 +150,7 @@ proptest! {
         hostile.send(&mut house, &bytes);
         house.serve(&hostile);
         for (which, value) in indices {
-            hostile.page.store(2048 + 4 * which, value);
+            hostile.page.set(REQUEST_CONSUMER + 4 * which, value);
             house.serve(&hostile);
         }
         others_are_unharmed(&mut house, &mut other);

@@ -8,6 +8,7 @@ use xenstored::hypervisor::DomainState;
 use xenstored::permission::{Caller, DomainId};
 use xenstored::quota::Limits;
 use xenstored::wire::MessageType::{self, *};
+use zerocopy::IntoBytes;
 
 fn refused(error: &str) -> common::Answer {
     Err(error.to_owned())
@@ -93,11 +94,11 @@ fn an_unknown_request_is_refused_and_the_connection_goes_on() {
     let mut house = House::new();
     let unknown = xenstored::wire::Header {
         kind: 20,
-        request: 77,
-        transaction: 3,
+        request_id: 77,
+        transaction_id: 3,
         length: 2,
     };
-    let bytes = [&unknown.encode()[..], b"xy"].concat();
+    let bytes = [unknown.as_bytes(), b"xy"].concat();
     house
         .store
         .connection_mut(house.toolstack)
@@ -108,7 +109,7 @@ fn an_unknown_request_is_refused_and_the_connection_goes_on() {
     let connection = house.store.connection_mut(house.toolstack).unwrap();
     let reply = common::split(&mut connection.output.next().to_vec());
     assert_eq!(
-        (reply[0].header.kind, reply[0].header.transaction),
+        (reply[0].header.kind, reply[0].header.transaction_id),
         (Error as u32, 3)
     );
     assert_eq!(reply[0].payload, b"ENOSYS\0");

@@ -1,45 +1,38 @@
 //! A store without a hypervisor, and guests made of a page and a pair of indices.
 #![allow(dead_code)]
 
+use guest_page::GuestPage;
+use hypercall_abi::io::xenstore::DomainInterface;
+use pv_drivers::ring::{ByteConsumer, ByteProducer, STORE_REQUEST, STORE_RESPONSE};
 use rustix::fd::BorrowedFd;
 use std::collections::BTreeMap;
 use std::io;
+use std::mem::offset_of;
 use std::time::{Duration, Instant};
 use xenstored::hypervisor::{DomainState, Event, Hypervisor, Port};
 use xenstored::permission::{Caller, DomainId};
 use xenstored::quota::Limits;
-use xenstored::ring::{Consumer, Layout, Producer, SharedPage, TestPage};
 use xenstored::store::Store;
 use xenstored::watch::ConnectionId;
 use xenstored::wire::{HEADER_SIZE, Header, Message, MessageType, encode};
+use zerocopy::FromBytes;
 
-pub const REQUESTS: Layout = Layout {
-    data: 0,
-    size: 1024,
-    consumer: 2048,
-    producer: 2052,
-};
-pub const RESPONSES: Layout = Layout {
-    data: 1024,
-    size: 1024,
-    consumer: 2056,
-    producer: 2060,
-};
-pub const ERROR: usize = 2072;
+pub const REQUEST_CONSUMER: usize = offset_of!(DomainInterface, request_consumer);
+pub const REQUEST_PRODUCER: usize = offset_of!(DomainInterface, request_producer);
+pub const RESPONSE_CONSUMER: usize = offset_of!(DomainInterface, response_consumer);
+pub const ERROR: usize = offset_of!(DomainInterface, error);
 
 /// Domains as the test says they are.
 #[derive(Default)]
 pub struct FakeHypervisor {
-    pub pages: BTreeMap<DomainId, TestPage>,
+    pub pages: BTreeMap<DomainId, GuestPage>,
     pub states: BTreeMap<DomainId, DomainState>,
     pub bound: Vec<Port>,
     pub notified: Vec<Port>,
 }
 
 impl Hypervisor for FakeHypervisor {
-    type Page = TestPage;
-
-    fn map_ring(&mut self, domain: DomainId) -> io::Result<TestPage> {
+    fn map_ring(&mut self, domain: DomainId) -> io::Result<GuestPage> {
         self.pages
             .get(&domain)
             .cloned()
@@ -101,7 +94,7 @@ impl House {
     /// Creates a domain, gives it a home as libxl does, and introduces it.
     pub fn add_guest(&mut self, number: u16) -> Guest {
         let domain = DomainId(number);
-        let page = TestPage::default();
+        let page = GuestPage::plain();
         self.store.hypervisor_mut().pages.insert(domain, page.clone());
         self.store
             .hypervisor_mut()
@@ -117,8 +110,8 @@ impl House {
             .unwrap();
         Guest {
             domain,
-            requests: Producer::attach(&page, REQUESTS),
-            responses: Consumer::attach(&page, RESPONSES),
+            requests: ByteProducer::attach(STORE_REQUEST, page.clone()).unwrap(),
+            responses: ByteConsumer::attach(STORE_RESPONSE, page.clone()).unwrap(),
             page,
             received: Vec::new(),
         }
@@ -138,7 +131,7 @@ impl House {
             if message.header.kind == MessageType::WatchEvent as u32 {
                 kept.push(text(&message.payload));
             } else {
-                assert_eq!(message.header.request, 77);
+                assert_eq!(message.header.request_id, 77);
                 answers.push(message);
             }
         }
@@ -194,9 +187,9 @@ thread_local! {
 /// A guest's side of its ring.
 pub struct Guest {
     pub domain: DomainId,
-    pub page: TestPage,
-    pub requests: Producer,
-    pub responses: Consumer,
+    pub page: GuestPage,
+    pub requests: ByteProducer<GuestPage>,
+    pub responses: ByteConsumer<GuestPage>,
     received: Vec<u8>,
 }
 
@@ -217,7 +210,7 @@ impl Guest {
     /// Puts bytes into the ring, with the store serving as often as it takes.
     pub fn send(&mut self, house: &mut House, mut bytes: &[u8]) {
         for _ in 0..1000 {
-            let Ok(put) = self.requests.put(&self.page, bytes) else {
+            let Ok(put) = self.requests.write(bytes) else {
                 return;
             };
             bytes = &bytes[put..];
@@ -236,7 +229,7 @@ impl Guest {
         loop {
             house.serve(self);
             let mut buffer = [0; 1024];
-            let taken = self.responses.take(&self.page, &mut buffer).unwrap();
+            let taken = self.responses.read(&mut buffer).unwrap();
             self.received.extend_from_slice(&buffer[..taken]);
             if taken == 0 {
                 return split(&mut self.received);
@@ -256,7 +249,7 @@ impl Guest {
 
     /// What the store says about the connection in the page.
     pub fn error(&self) -> u32 {
-        self.page.load(ERROR)
+        self.page.get(ERROR)
     }
 }
 
@@ -277,7 +270,7 @@ fn answer(message: &Message) -> Answer {
 pub fn split(bytes: &mut Vec<u8>) -> Vec<Message> {
     let mut messages = Vec::new();
     while let Some(head) = bytes.first_chunk::<HEADER_SIZE>() {
-        let header = Header::decode(head);
+        let header = Header::read_from_bytes(head).unwrap();
         let end = HEADER_SIZE + header.length as usize;
         if bytes.len() < end {
             break;
