@@ -298,7 +298,7 @@ fn populate_block<F: machine::stage_two::Format>(
     block: FrameReference,
 ) -> Result<(), Error> {
     let order = block.order();
-    let block = if order.value() % 9 == 0 && order.aligned(at.0) {
+    let block = if order.value().is_multiple_of(9) && order.aligned(at.0) {
         match tables.map(at, block, Permissions::ALL, EntryKind::Populated) {
             Ok(()) => return Ok(()),
             Err((_, error)) if order == Order::PAGE => return Err(map_error(error)),

@@ -181,6 +181,11 @@ impl<M: Machine> GrantTable<M> {
         self.maptrack.lock().fill(handle, mapping);
     }
 
+    /// Whether a handle stands for a mapping.
+    pub fn knows(&self, handle: GrantHandle) -> bool {
+        self.maptrack.lock().get(handle).is_some()
+    }
+
     /// Take the mapping of a handle in order to undo it, if `accept` agrees. Meanwhile the handle is nobody's.
     ///
     /// # Errors

@@ -131,6 +131,9 @@ impl Table {
         }
         let Some(page) = active.page.as_ref().and_then(FrameReference::duplicate) else {
             unmark(shared, offset, active);
+            if !active.pinned() {
+                active.page = None;
+            }
             return Err(GrantStatus::GENERAL_ERROR);
         };
         *(if write {

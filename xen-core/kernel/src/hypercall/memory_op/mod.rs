@@ -9,8 +9,6 @@ mod placement;
 mod query;
 mod reservation;
 mod resource;
-#[cfg(test)]
-mod tests;
 
 use alloc::sync::Arc;
 
