@@ -23,12 +23,13 @@ pub mod lifecycle;
 pub mod mmio;
 pub mod msr;
 pub mod options;
-pub mod pending;
 pub mod physmap;
 pub mod port;
 pub mod runstate;
 pub mod schedule;
 pub mod statistics;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod time;
 pub mod timer;
 pub mod upcall;

@@ -14,6 +14,7 @@ use crate::runstate::Runstate;
 /// Size of `vcpu_info`.
 pub const VCPU_INFO_SIZE: usize = 64;
 const UPCALL_PENDING: usize = 0;
+const PENDING_SELECTOR: usize = 8;
 
 /// Where a vCPU's `vcpu_info` lies: a page, held, and the offset in it.
 #[derive(Debug)]
@@ -181,6 +182,16 @@ impl<M: Machine> Vcpu<M> {
         info.page
             .compare_exchange_u8(info.offset + UPCALL_PENDING, 0, 1)
             .is_ok_and(|swap| swap.is_ok())
+    }
+
+    /// Note in its `vcpu_info` which word of the 2-level pending array to look at; true when it was not noted before.
+    pub fn set_pending_selector(&self, word: u32) -> bool {
+        if !self.has_info() {
+            return false;
+        }
+        let info = self.info.lock();
+        let bit = 1u64.wrapping_shl(word);
+        info.page.fetch_or_u64(info.offset + PENDING_SELECTOR, bit).is_ok_and(|before| before & bit == 0)
     }
 
     /// Whether "an event waits" is set.
