@@ -87,6 +87,25 @@ impl Store {
         missing_is_none(self.request("remove", Kind::Remove, path, &[path, "\0"])).map(drop)
     }
 
+    /// Removes a node, and the nodes above it that have nothing else below them, up to but not including `top`.
+    pub fn remove_branch(&mut self, path: &str, top: &str) -> Result<()> {
+        self.transaction(|store| {
+            store.remove(path)?;
+            let mut path = path;
+            while let Some((parent, _)) = path
+                .rsplit_once('/')
+                .filter(|(parent, _)| parent.len() > top.len())
+            {
+                if !store.children(parent)?.is_empty() {
+                    break;
+                }
+                store.remove(parent)?;
+                path = parent;
+            }
+            Ok(())
+        })
+    }
+
     /// The names of a node's children; none when there is no such node.
     pub fn children(&mut self, path: &str) -> Result<Vec<String>> {
         let list = missing_is_none(self.request("list", Kind::Directory, path, &[path, "\0"]))?;

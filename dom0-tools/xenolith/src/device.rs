@@ -4,7 +4,7 @@ use crate::config::{Disk, GuestConfig, Interface, MacAddress};
 use crate::failure::{Context, Failure, Result};
 use crate::network;
 use crate::record::{Phase, Record};
-use crate::store_tree::{Entries, backends_path, device_state, domain_path};
+use crate::store_tree::{CONTROL_HOME, Entries, backends_path, device_state, domain_path};
 use crate::uuid::Uuid;
 use control::{DomainId, LoopDevice};
 use std::fs;
@@ -209,7 +209,7 @@ fn wait_for(
 ) -> Result<()> {
     let deadline = Instant::now() + BACKEND_TIME;
     let backend = format!("{}/{number}", backends_path(kind, guest));
-    let error = format!("/local/domain/0/error/backend/{kind}/{guest}/{number}/error");
+    let error = format!("{CONTROL_HOME}/error/backend/{kind}/{guest}/{number}/error");
     while !ready() {
         if let Some(error) = store.read(&error)? {
             return Err(
@@ -262,7 +262,7 @@ pub fn disconnect(store: &mut Store, guest: DomainId) -> Result<()> {
         }
     }
     for kind in KINDS {
-        store.remove(&backends_path(kind, guest))?;
+        store.remove_branch(&backends_path(kind, guest), CONTROL_HOME)?;
     }
     Ok(())
 }

@@ -25,9 +25,25 @@ pub fn line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// Prints rows in columns; numbers to the right.
+/// Prints rows in columns. The first row is the heading; columns of numbers are set to the right.
 pub fn table(rows: &[Vec<String>]) {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let is_number = |cell: &String| cell.starts_with(|letter: char| letter.is_ascii_digit());
+    let numeric = |column: usize| {
+        rows.iter()
+            .skip(1)
+            .filter_map(|row| row.get(column))
+            .all(is_number)
+    };
+    columns(rows, numeric);
+}
+
+/// Prints names and their values.
+pub fn fields(rows: &[Vec<String>]) {
+    columns(rows, |_| false);
+}
+
+fn columns(rows: &[Vec<String>], to_the_right: impl Fn(usize) -> bool) {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter()
             .filter_map(|row| row.get(column))
@@ -35,16 +51,13 @@ pub fn table(rows: &[Vec<String>]) {
             .max()
             .unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    for (index, row) in rows.iter().enumerate() {
-        let cells = row.iter().enumerate().map(|(column, cell)| {
-            let numeric = rows[if index == 0 { 1.min(rows.len() - 1) } else { index }]
-                .get(column)
-                .is_some_and(|cell| cell.starts_with(|letter: char| letter.is_ascii_digit()));
-            match numeric {
-                true => format!("{cell:>width$}", width = widths[column]),
-                false => format!("{cell:<width$}", width = widths[column]),
-            }
+    let layout: Vec<(usize, bool)> = (0..count)
+        .map(|column| (width(column), to_the_right(column)))
+        .collect();
+    for row in rows {
+        let cells = row.iter().zip(&layout).map(|(cell, (width, right))| match right {
+            true => format!("{cell:>width$}"),
+            false => format!("{cell:<width$}"),
         });
         line(cells.collect::<Vec<_>>().join("  ").trim_end());
     }

@@ -36,6 +36,9 @@ const GUEST_OWNED: [&str; 9] = [
     "error",
 ];
 
+/// Where the control domain's entries are.
+pub const CONTROL_HOME: &str = "/local/domain/0";
+
 /// Where a domain's entries are.
 pub fn domain_path(domain: DomainId) -> String {
     format!("/local/domain/{domain}")
@@ -43,7 +46,7 @@ pub fn domain_path(domain: DomainId) -> String {
 
 /// Where the backends of a kind (`vbd`, `vif`) for a domain are.
 pub fn backends_path(kind: &str, domain: DomainId) -> String {
-    format!("/local/domain/0/backend/{kind}/{domain}")
+    format!("{CONTROL_HOME}/backend/{kind}/{domain}")
 }
 
 /// Writes everything about a guest, devices included. For use in a transaction.

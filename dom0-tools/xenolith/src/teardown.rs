@@ -4,7 +4,7 @@ use crate::device;
 use crate::failure::{Failure, Result};
 use crate::machine::Machine;
 use crate::record::{Lock, Phase, Record};
-use crate::store_tree::{backends_path, domain_path};
+use crate::store_tree::{CONTROL_HOME, backends_path, domain_path};
 use crate::uuid::Uuid;
 use control::{DomainId, Error};
 use std::thread::sleep;
@@ -56,11 +56,15 @@ pub fn remove_domain(machine: &mut Machine, domain: DomainId, uuid: Option<Uuid>
     missing_is_fine(machine.hypervisor.destroy_domain(domain))?;
     let store = &mut machine.store;
     store.remove(&domain_path(domain))?;
-    store.remove(&backends_path("console", domain))?;
-    store.remove(&format!("/local/domain/0/error/backend/vbd/{domain}"))?;
-    store.remove(&format!("/local/domain/0/error/backend/vif/{domain}"))?;
+    for (branch, top) in [
+        (backends_path("console", domain), CONTROL_HOME),
+        (format!("{CONTROL_HOME}/error/backend/vbd/{domain}"), CONTROL_HOME),
+        (format!("{CONTROL_HOME}/error/backend/vif/{domain}"), CONTROL_HOME),
+    ] {
+        store.remove_branch(&branch, top)?;
+    }
     if let Some(uuid) = uuid {
-        store.remove(&format!("/vm/{uuid}"))?;
+        store.remove_branch(&format!("/vm/{uuid}"), "")?;
     }
     // The daemon hears of the death by itself, too; whoever is first.
     let _ = store.release(domain.0);

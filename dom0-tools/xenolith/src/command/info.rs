@@ -112,7 +112,7 @@ fn show(document: &Value, as_json: bool) {
     if let Value::Object(fields) = document {
         flatten("", fields, &mut rows);
     }
-    output::table(&rows);
+    output::fields(&rows);
 }
 
 /// Turns nested fields into lines of a name and a value.
