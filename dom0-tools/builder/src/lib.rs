@@ -9,13 +9,12 @@ mod acpi;
 mod build;
 mod cpu_policy;
 mod cpu_state;
-mod elf;
 mod error;
-mod kernel_image;
 mod layout;
 mod plan;
 mod start_info;
 
 pub use build::{Built, Step, build};
-pub use error::{Error, KernelFault};
+pub use error::Error;
+pub use kernel_image::KernelFault;
 pub use plan::{Plan, Shape};

@@ -1,9 +1,9 @@
 //! What goes where in a guest that is to be built.
 
 use crate::acpi;
-use crate::elf::Kernel;
-use crate::error::{Error, KernelFault};
-use crate::kernel_image::elf_file;
+use crate::error::Error;
+use kernel_image::KernelFault;
+use kernel_image::{Kernel, elf_file};
 use crate::layout::{ACPI_TABLES, LOW_MEMORY_LIMIT, MIB, memory_map, page_align};
 use crate::start_info::StartInfo;
 use control::{MemoryRange, PAGE_SIZE};
@@ -136,7 +136,7 @@ fn kernel_pieces<'a>(elf: Cow<'a, [u8]>, kernel: &Kernel) -> Result<Vec<Piece<'a
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::elf::tests::elf;
+    use kernel_image::sample::elf;
 
     fn shape(memory: u64) -> Shape {
         Shape {
