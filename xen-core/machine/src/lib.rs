@@ -19,6 +19,11 @@ pub mod virtual_cpu;
 pub mod bare;
 #[cfg(not(target_os = "none"))]
 pub mod fake;
+// What of AMD-V is logic and no instruction is tested on the host.
+#[cfg(all(test, not(target_os = "none")))]
+#[path = "bare/svm/mod.rs"]
+#[allow(dead_code, reason = "guests are run on the metal only")]
+mod svm;
 
 use address::{HostAddress, HostFrame};
 use memory::{Memory, OutOfMemory};

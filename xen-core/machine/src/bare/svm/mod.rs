@@ -19,6 +19,8 @@ mod processor_state;
 #[cfg(target_os = "none")]
 mod run;
 mod state;
+#[cfg(all(test, not(target_os = "none")))]
+mod tests;
 mod vcpu;
 mod vmcb;
 

@@ -69,7 +69,7 @@ impl Vcpu {
 
     fn write_tsc_aux(&mut self, value: u64) {
         self.tsc_aux = value;
-        if self.loaded {
+        if self.loaded() {
             // SAFETY: the register exists, takes 32-bit values, and the core does not use it.
             unsafe { instructions::write_msr(msr::TSC_AUX, value) };
         }

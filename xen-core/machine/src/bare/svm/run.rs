@@ -1,6 +1,9 @@
 //! Into the guest and out again.
+//!
+//! This is the path that every exit pays for. What seldom happens (an event on its way in, new tables, a refusal) is kept
+//! out of line behind one test each.
 
-use core::arch::naked_asm;
+use core::arch::asm;
 use core::sync::atomic::Ordering;
 
 use super::bitmap::PortMap;
@@ -29,8 +32,12 @@ impl Vcpu {
             self.is_loaded_on(&processor.svm),
             "a vCPU runs where it is not loaded"
         );
-        if self.broken {
-            return self.shut_down();
+        let armed = self.attention;
+        if armed {
+            if self.broken {
+                return self.shut_down();
+            }
+            self.arm();
         }
         self.use_ports(ports);
         // From here to VMRUN a kick waits outside the gate, and then VMRUN exits at once: none is lost.
@@ -39,105 +46,22 @@ impl Vcpu {
         if processor.has_pending() {
             // SAFETY: closed just now.
             unsafe { instructions::open_gate() };
+            self.disarm_before_entry(armed);
             return Exit::Interrupt;
         }
         processor.enter_guest(tables.root());
         let generation = tables.generation().load(Ordering::SeqCst);
         self.use_tables(&processor.svm, tables.root(), generation);
-        let offered = self.arm();
+        self.copy_in();
         // SAFETY: SVM is on here (it is loaded), both control blocks are physical addresses of ours, the guest reaches
         // only memory that `tables` maps, and `tables` and `ports` are borrowed until it is left.
-        unsafe {
-            world_switch(
-                &mut self.registers,
-                self.frame.address().0,
-                processor.svm.host_area(),
-            )
-        };
+        unsafe { world_switch(&mut self.registers, self.block_address, processor.svm.host_area()) };
         processor.leave_guest();
-        self.settle(offered)
-    }
-
-    /// Point at the tables as they are now, under a TLB tag that has seen nothing older.
-    #[inline]
-    fn use_tables(&mut self, processor: &ProcessorState, root: HostFrame, generation: u64) {
-        let now = Translations {
-            processor: processor.host_area(),
-            root: root.0,
-            generation,
-        };
-        if self.translations == now && processor.asids.holds(self.tag) {
-            return;
+        self.copy_out();
+        if armed {
+            self.disarm();
         }
-        let (tag, flush) = processor.asids.take();
-        self.tag = tag;
-        self.translations = now;
-        self.changed(clean::ASID | clean::NESTED_PAGING);
-        let vmcb = self.vmcb_mut();
-        vmcb.nested_root = root.address().0;
-        vmcb.asid = tag.asid;
-        vmcb.tlb_control = if flush { FLUSH_ALL } else { 0 };
-    }
-
-    /// Put what is on its way to the guest into the control block. Returns the interrupt that is offered in it.
-    #[inline]
-    fn arm(&mut self) -> Option<u8> {
-        let event = match self.pending.take() {
-            None if self.nmi_pending => {
-                self.nmi_pending = false;
-                Some(Event::NMI)
-            }
-            other => other,
-        };
-        let offered = self.offered.take();
-        let hold = offered.is_some() && !self.features.keeps_shadow && self.in_shadow();
-        let armed = if hold { None } else { offered };
-        let mut interrupt = self.vmcb().virtual_interrupt & virtual_interrupt::TASK_PRIORITY
-            | virtual_interrupt::MASKING
-            | virtual_interrupt::IGNORE_TASK_PRIORITY;
-        if let Some(vector) = armed {
-            interrupt |= virtual_interrupt::REQUEST
-                | virtual_interrupt::PRIORITY_HIGHEST
-                | u64::from(vector) << virtual_interrupt::VECTOR_SHIFT;
-        }
-        if interrupt != self.vmcb().virtual_interrupt {
-            self.vmcb_mut().virtual_interrupt = interrupt;
-            self.changed(clean::VIRTUAL_INTERRUPT);
-        }
-        if hold {
-            self.intercept_soon(true);
-        }
-        let registers = self.registers;
-        let clean = self.clean & self.features.clean;
-        let vmcb = self.vmcb_mut();
-        vmcb.event_injection = event.map_or(0, Event::bits);
-        vmcb.clean = clean;
-        vmcb.rax = registers.general[register::RAX];
-        vmcb.rsp = registers.general[register::RSP];
-        vmcb.rip = registers.rip;
-        vmcb.rflags = registers.rflags;
-        armed
-    }
-
-    /// Take stock after an exit: registers, what was interrupted on its way in, and why it stopped.
-    #[inline]
-    fn settle(&mut self, offered: Option<u8>) -> Exit {
-        self.clean = clean::ALL;
-        let vmcb = self.vmcb_mut();
-        vmcb.tlb_control = 0;
-        let (rax, rsp, rip, rflags) = (vmcb.rax, vmcb.rsp, vmcb.rip, vmcb.rflags);
-        let interrupted = Event::interrupted(vmcb.exit_interrupt_info);
-        let still_offered = vmcb.virtual_interrupt & virtual_interrupt::REQUEST != 0;
-        let held = vmcb.intercept_first != INTERCEPT_FIRST;
-        self.registers.general[register::RAX] = rax;
-        self.registers.general[register::RSP] = rsp;
-        self.registers.rip = rip;
-        self.registers.rflags = rflags;
-        self.taken = if still_offered { None } else { offered };
-        if held {
-            self.intercept_soon(false);
-        }
-        if let Some(event) = interrupted {
+        if let Some(event) = Event::interrupted(self.vmcb().exit_interrupt_info) {
             self.redo(event);
         }
         let exit = decode(self.vmcb());
@@ -146,6 +70,109 @@ impl Vcpu {
             Exit::Invalid { .. } => self.refuse(exit),
             _ => exit,
         }
+    }
+
+    /// Point at the tables as they are now, under a TLB tag that has seen nothing older.
+    #[inline]
+    fn use_tables(&mut self, processor: &ProcessorState, root: HostFrame, generation: u64) {
+        let now = Translations {
+            root: root.0,
+            generation,
+        };
+        if self.translations != now || !processor.asids.holds(self.tag) {
+            self.take_tag(processor, now);
+        }
+    }
+
+    #[cold]
+    fn take_tag(&mut self, processor: &ProcessorState, now: Translations) {
+        let (tag, flush) = processor.asids.take();
+        self.tag = tag;
+        self.translations = now;
+        self.changed(clean::ASID | clean::NESTED_PAGING);
+        let vmcb = self.vmcb_mut();
+        vmcb.nested_root = HostFrame(now.root).address().0;
+        vmcb.asid = tag.asid;
+        vmcb.tlb_control = if flush { FLUSH_ALL } else { 0 };
+    }
+
+    #[inline]
+    fn copy_in(&mut self) {
+        let clean = self.clean & self.features.clean;
+        let Registers { general, rip, rflags } = &self.registers;
+        let (rax, rsp, rip, rflags) = (general[register::RAX], general[register::RSP], *rip, *rflags);
+        let vmcb = self.vmcb_mut();
+        vmcb.clean = clean;
+        vmcb.rax = rax;
+        vmcb.rsp = rsp;
+        vmcb.rip = rip;
+        vmcb.rflags = rflags;
+    }
+
+    #[inline]
+    fn copy_out(&mut self) {
+        self.clean = clean::ALL;
+        let vmcb = self.vmcb_mut();
+        vmcb.tlb_control = 0;
+        let (rax, rsp, rip, rflags) = (vmcb.rax, vmcb.rsp, vmcb.rip, vmcb.rflags);
+        self.registers.general[register::RAX] = rax;
+        self.registers.general[register::RSP] = rsp;
+        self.registers.rip = rip;
+        self.registers.rflags = rflags;
+    }
+
+    /// Put what is on its way to the guest into the control block.
+    #[cold]
+    fn arm(&mut self) {
+        self.attention = false;
+        self.taken = None;
+        let event = match self.pending.take() {
+            None if self.nmi_pending => {
+                self.nmi_pending = false;
+                Some(Event::NMI)
+            }
+            other => other,
+        };
+        self.vmcb_mut().event_injection = event.map_or(0, Event::bits);
+        let Some(vector) = self.offered else { return };
+        if !self.features.keeps_shadow && self.in_shadow() {
+            self.offered = None;
+            self.intercept_soon(true);
+            return;
+        }
+        self.changed(clean::VIRTUAL_INTERRUPT);
+        let vmcb = self.vmcb_mut();
+        vmcb.virtual_interrupt = vmcb.virtual_interrupt & !virtual_interrupt::OFFER
+            | virtual_interrupt::REQUEST
+            | virtual_interrupt::PRIORITY_HIGHEST
+            | u64::from(vector) << virtual_interrupt::VECTOR_SHIFT;
+    }
+
+    /// Undo [`Vcpu::arm`] after a run: was the interrupt taken?
+    #[cold]
+    fn disarm(&mut self) {
+        if self.vmcb().intercept_first != INTERCEPT_FIRST {
+            self.intercept_soon(false);
+        }
+        let offered = self.offered.take();
+        let vmcb = self.vmcb_mut();
+        vmcb.event_injection = 0;
+        let waits = vmcb.virtual_interrupt & virtual_interrupt::REQUEST != 0;
+        vmcb.virtual_interrupt &= !virtual_interrupt::OFFER;
+        self.taken = if waits { None } else { offered };
+        self.changed(clean::VIRTUAL_INTERRUPT);
+    }
+
+    /// Undo [`Vcpu::arm`] without a run: events wait for the next one.
+    fn disarm_before_entry(&mut self, armed: bool) {
+        if !armed {
+            return;
+        }
+        if let Some(event) = Event::interrupted(self.vmcb().event_injection) {
+            self.redo(event);
+        }
+        self.disarm();
+        self.taken = None;
     }
 
     /// An event's delivery was interrupted by the exit: see that it happens again.
@@ -158,6 +185,7 @@ impl Vcpu {
             _ if event.repeats_itself() => {}
             _ => self.pending = Some(event),
         }
+        self.attention = true;
     }
 
     /// Get the guest out soon, or no longer: an interrupt is held back until the instruction in a shadow has run, on
@@ -179,6 +207,7 @@ impl Vcpu {
     fn shut_down(&mut self) -> Exit {
         self.set_state(&state::after_reset());
         self.broken = true;
+        self.attention = true;
         Exit::TripleFault
     }
 
@@ -208,75 +237,82 @@ const fn offset(index: usize) -> usize {
 /// # Safety
 /// SVM is on and the gate is closed with IF set. `guest` and `host` are physical addresses of control blocks: the
 /// guest's complete and pointing at tables and bitmaps that live, the host's filled by VMSAVE on this processor.
-#[unsafe(naked)]
-unsafe extern "sysv64" fn world_switch(registers: &mut Registers, guest: u64, host: u64) {
-    naked_asm!(
-        "push rbx",
-        "push rbp",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
-        "push rdx",
-        "push rdi",
-        "mov rax, rsi",
-        "mov rcx, [rdi + {rcx}]",
-        "mov rdx, [rdi + {rdx}]",
-        "mov rbx, [rdi + {rbx}]",
-        "mov rbp, [rdi + {rbp}]",
-        "mov rsi, [rdi + {rsi}]",
-        "mov r8, [rdi + {r8}]",
-        "mov r9, [rdi + {r9}]",
-        "mov r10, [rdi + {r10}]",
-        "mov r11, [rdi + {r11}]",
-        "mov r12, [rdi + {r12}]",
-        "mov r13, [rdi + {r13}]",
-        "mov r14, [rdi + {r14}]",
-        "mov r15, [rdi + {r15}]",
-        "mov rdi, [rdi + {rdi}]",
-        "vmload rax",
-        "vmrun rax",
-        "vmsave rax",
-        // rax was the host's across VMRUN; it is free now. The stack holds the registers' place and the host's block.
-        "pop rax",
-        "mov [rax + {rcx}], rcx",
-        "mov [rax + {rdx}], rdx",
-        "mov [rax + {rbx}], rbx",
-        "mov [rax + {rbp}], rbp",
-        "mov [rax + {rsi}], rsi",
-        "mov [rax + {rdi}], rdi",
-        "mov [rax + {r8}], r8",
-        "mov [rax + {r9}], r9",
-        "mov [rax + {r10}], r10",
-        "mov [rax + {r11}], r11",
-        "mov [rax + {r12}], r12",
-        "mov [rax + {r13}], r13",
-        "mov [rax + {r14}], r14",
-        "mov [rax + {r15}], r15",
-        "pop rax",
-        "vmload rax",
-        "cli",
-        "stgi",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbp",
-        "pop rbx",
-        "ret",
-        rcx = const offset(register::RCX),
-        rdx = const offset(register::RDX),
-        rbx = const offset(register::RBX),
-        rbp = const offset(register::RBP),
-        rsi = const offset(register::RSI),
-        rdi = const offset(register::RDI),
-        r8 = const offset(register::R8),
-        r9 = const offset(register::R9),
-        r10 = const offset(10),
-        r11 = const offset(11),
-        r12 = const offset(12),
-        r13 = const offset(13),
-        r14 = const offset(14),
-        r15 = const offset(15),
-    )
+#[inline(always)]
+unsafe fn world_switch(registers: &mut Registers, guest: u64, host: u64) {
+    // SAFETY: the caller's contract. Every register that changes is saved here or declared; the two words that are
+    // pushed over the guest's run (the host's block, the registers' place) are popped after it.
+    unsafe {
+        asm!(
+            "push rbx",
+            "push rbp",
+            "push rdx",
+            "push rdi",
+            "mov rcx, [rdi + {rcx}]",
+            "mov rdx, [rdi + {rdx}]",
+            "mov rbx, [rdi + {rbx}]",
+            "mov rbp, [rdi + {rbp}]",
+            "mov rsi, [rdi + {rsi}]",
+            "mov r8, [rdi + {r8}]",
+            "mov r9, [rdi + {r9}]",
+            "mov r10, [rdi + {r10}]",
+            "mov r11, [rdi + {r11}]",
+            "mov r12, [rdi + {r12}]",
+            "mov r13, [rdi + {r13}]",
+            "mov r14, [rdi + {r14}]",
+            "mov r15, [rdi + {r15}]",
+            "mov rdi, [rdi + {rdi}]",
+            "vmload rax",
+            "vmrun rax",
+            "vmsave rax",
+            // rax was the host's across VMRUN, and is free from here on.
+            "pop rax",
+            "mov [rax + {rcx}], rcx",
+            "mov [rax + {rdx}], rdx",
+            "mov [rax + {rbx}], rbx",
+            "mov [rax + {rbp}], rbp",
+            "mov [rax + {rsi}], rsi",
+            "mov [rax + {rdi}], rdi",
+            "mov [rax + {r8}], r8",
+            "mov [rax + {r9}], r9",
+            "mov [rax + {r10}], r10",
+            "mov [rax + {r11}], r11",
+            "mov [rax + {r12}], r12",
+            "mov [rax + {r13}], r13",
+            "mov [rax + {r14}], r14",
+            "mov [rax + {r15}], r15",
+            "pop rax",
+            "vmload rax",
+            "cli",
+            "stgi",
+            "pop rbp",
+            "pop rbx",
+            rcx = const offset(register::RCX),
+            rdx = const offset(register::RDX),
+            rbx = const offset(register::RBX),
+            rbp = const offset(register::RBP),
+            rsi = const offset(register::RSI),
+            rdi = const offset(register::RDI),
+            r8 = const offset(register::R8),
+            r9 = const offset(register::R9),
+            r10 = const offset(10),
+            r11 = const offset(11),
+            r12 = const offset(12),
+            r13 = const offset(13),
+            r14 = const offset(14),
+            r15 = const offset(15),
+            inout("rax") guest => _,
+            inout("rdx") host => _,
+            inout("rdi") registers => _,
+            out("rcx") _,
+            out("rsi") _,
+            out("r8") _,
+            out("r9") _,
+            out("r10") _,
+            out("r11") _,
+            out("r12") _,
+            out("r13") _,
+            out("r14") _,
+            out("r15") _,
+        );
+    }
 }

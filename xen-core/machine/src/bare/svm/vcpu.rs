@@ -32,6 +32,9 @@ const DEBUG_EXCEPTION: Exception = Exception {
     error_code: None,
 };
 
+/// No processor's host area has this address.
+const NOT_LOADED: u64 = u64::MAX;
+
 /// What exits always.
 pub(super) const INTERCEPT_FIRST: u32 = first::INTERRUPT
     | first::NMI
@@ -60,10 +63,9 @@ const INTERCEPT_SECOND: u32 = second::VMRUN
     | second::XSETBV
     | second::RDPRU;
 
-/// Which translations a TLB tag stands for: where it was taken, and the tables as they were then.
+/// Which translations a TLB tag stands for: the tables, and their generation when it was taken.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Translations {
-    pub processor: u64,
     pub root: u64,
     pub generation: u64,
 }
@@ -74,12 +76,16 @@ pub struct Vcpu {
     /// rflags are copies.
     pub(super) registers: Registers,
     control_block: NonNull<Vmcb>,
-    pub(super) frame: HostFrame,
+    /// The control block's physical address.
+    pub(super) block_address: u64,
+    frame: HostFrame,
     pub(super) features: Features,
     /// Parts of the control block that have not changed since the last run on the same processor.
     pub(super) clean: u32,
     pub(super) tag: Tag,
     pub(super) translations: Translations,
+    /// Something of the following is there for the next run.
+    pub(super) attention: bool,
     /// The exception (or what else was interrupted in its delivery) for the next run.
     pub(super) pending: Option<Event>,
     pub(super) nmi_pending: bool,
@@ -87,8 +93,9 @@ pub struct Vcpu {
     pub(super) broken: bool,
     pub(super) offered: Option<u8>,
     pub(super) taken: Option<u8>,
-    pub(super) loaded: bool,
-    /// The processor it was loaded on last, by its host area.
+    /// The processor whose state has its FPU and debug registers, by its host area; [`NOT_LOADED`] when none has.
+    loaded_on: u64,
+    /// The processor it was loaded on last.
     last_processor: u64,
     pub(super) tsc_aux: u64,
     breakpoints: [u64; 4],
@@ -116,17 +123,19 @@ impl Vcpu {
         let mut vcpu = Vcpu {
             registers: Registers::default(),
             control_block,
+            block_address: frame.address().0,
             frame,
             features: *features,
             clean: 0,
             tag: Tag::default(),
             translations: Translations::default(),
+            attention: false,
             pending: None,
             nmi_pending: false,
             broken: false,
             offered: None,
             taken: None,
-            loaded: false,
+            loaded_on: NOT_LOADED,
             last_processor: 0,
             tsc_aux: 0,
             breakpoints: [0; 4],
@@ -169,6 +178,7 @@ impl Vcpu {
     }
 
     pub(super) fn forget_events(&mut self) {
+        self.attention = false;
         self.pending = None;
         self.nmi_pending = false;
         self.broken = false;
@@ -188,11 +198,15 @@ impl Vcpu {
 
     /// Bring the FPU and the debug registers into the processor whose state is given.
     pub fn load(&mut self, processor: &ProcessorState) {
-        debug_assert!(!self.loaded, "loaded twice");
+        assert!(
+            processor.host_area() != 0 && !self.loaded(),
+            "loaded twice, or where SVM is off"
+        );
         if self.last_processor != processor.host_area() {
             self.last_processor = processor.host_area();
-            // The processor may remember an older version of this control block.
+            // The processor may remember an older version of this control block, and the TLB tag is another's here.
             self.changed(clean::ALL);
+            self.forget_translations();
         }
         if processor
             .last_vcpu
@@ -203,7 +217,7 @@ impl Vcpu {
             // SAFETY: CPUID reports the register's bit 0, which drops branch predictions and nothing else.
             unsafe { instructions::write_msr(msr::PREDICTION_COMMAND, 1) };
         }
-        self.loaded = true;
+        self.loaded_on = processor.host_area();
         self.load_registers();
     }
 
@@ -218,16 +232,21 @@ impl Vcpu {
 
     /// Take back from the processor what [`Vcpu::load`] brought there.
     pub fn unload(&mut self) {
-        debug_assert!(self.loaded, "not loaded");
+        debug_assert!(self.loaded(), "not loaded");
         self.fpu.unload();
         self.breakpoints = instructions::read_breakpoints();
-        self.loaded = false;
+        self.loaded_on = NOT_LOADED;
+    }
+
+    /// Whether some processor has its FPU and debug registers.
+    pub(super) fn loaded(&self) -> bool {
+        self.loaded_on != NOT_LOADED
     }
 
     /// Whether it is loaded on this processor.
     #[inline]
     pub(super) fn is_loaded_on(&self, processor: &ProcessorState) -> bool {
-        self.loaded && self.last_processor == processor.host_area()
+        self.loaded_on == processor.host_area()
     }
 
     /// The guest runs the next instruction before any interrupt.
@@ -359,15 +378,20 @@ impl VirtualCpu for Vcpu {
             Combined::Event(event) => self.pending = Some(event),
             Combined::TripleFault => self.broken = true,
         }
+        self.attention = true;
     }
 
     fn inject_nmi(&mut self) {
         self.nmi_pending = true;
+        self.attention = true;
     }
 
     #[inline]
     fn offer_interrupt(&mut self, vector: Option<u8>) {
         self.offered = vector;
+        if vector.is_some() {
+            self.attention = true;
+        }
     }
 
     #[inline]
@@ -429,22 +453,22 @@ impl VirtualCpu for Vcpu {
         self.set_state(&state::after_reset());
         self.set_task_priority(0);
         self.breakpoints = [0; 4];
-        if self.loaded {
+        if self.loaded() {
             // What is in the processor goes to the area first: that also opens XCR0 for all of it.
             self.fpu.unload();
         }
         self.fpu.reset();
-        if self.loaded {
+        if self.loaded() {
             self.load_registers();
         }
     }
 
     fn extended_control(&self) -> u64 {
-        self.fpu.control(self.loaded)
+        self.fpu.control(self.loaded())
     }
 
     fn set_extended_control(&mut self, value: u64) -> bool {
-        self.fpu.set_control(value, self.loaded)
+        self.fpu.set_control(value, self.loaded())
     }
 
     fn set_tsc_offset(&mut self, offset: i64) {

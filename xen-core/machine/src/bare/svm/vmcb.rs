@@ -164,6 +164,8 @@ pub mod virtual_interrupt {
     pub const IGNORE_TASK_PRIORITY: u64 = 1 << 20;
     pub const MASKING: u64 = 1 << 24;
     pub const VECTOR_SHIFT: u32 = 32;
+    /// Everything that is about one interrupt.
+    pub const OFFER: u64 = REQUEST | PRIORITY_HIGHEST | 0xff << VECTOR_SHIFT;
 }
 
 /// Parts of the control block that a processor may keep from one VMRUN to the next: a set bit says "unchanged".
