@@ -49,8 +49,12 @@ pub struct Machine {
     pub memory: u32,
     /// MiB of dom0.
     pub dom0_memory: u32,
-    /// dom0's kernel.
-    pub kernel: PathBuf,
+    /// The CPU, where it is not the usual model.
+    pub cpu_model: Option<&'static str>,
+    /// A medium with a boot loader of its own, instead of QEMU's loader and the modules below.
+    pub medium: Option<PathBuf>,
+    /// dom0's kernel; none is an error that the hypervisor must explain.
+    pub kernel: Option<PathBuf>,
     /// Its command line.
     pub kernel_arguments: String,
     /// Its initramfs; a micro-kernel has none.
@@ -69,7 +73,9 @@ impl Machine {
             cpus: hypervisor.usual_cpus(),
             memory: 4096,
             dom0_memory: 1024,
-            kernel,
+            cpu_model: None,
+            medium: None,
+            kernel: Some(kernel),
             kernel_arguments: String::new(),
             initramfs: None,
             hypervisor_arguments: String::new(),
@@ -83,13 +89,17 @@ impl Machine {
             Hypervisor::Xenolith => house.hypervisor_image(),
             Hypervisor::Xen => packages::xen_image(house),
         };
-        for file in [Some(&image), Some(&self.kernel), self.initramfs.as_ref()]
-            .into_iter()
-            .flatten()
-        {
-            if !file.is_file() {
-                bail!("{} is not there: `cargo xtask build` makes it", house.shown(file));
-            }
+        let needed = [
+            Some(&image),
+            self.medium.as_ref(),
+            self.kernel.as_ref(),
+            self.initramfs.as_ref(),
+        ];
+        if let Some(missing) = needed.into_iter().flatten().find(|file| !file.is_file()) {
+            bail!(
+                "{} is not there: `cargo xtask build` makes it",
+                house.shown(missing)
+            );
         }
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-accel", "tcg,thread=single", "-machine", "q35"]);
@@ -108,16 +118,28 @@ impl Machine {
         if self.hypervisor == Hypervisor::Xen {
             qemu.args(["-device", "amd-iommu"]); // Xen builds no PVH dom0 without one.
         }
+        if let Some(medium) = &self.medium {
+            qemu.arg("-drive").arg(format!(
+                "media=cdrom,readonly=on,format=raw,file={}",
+                medium.display()
+            ));
+            return Ok(qemu);
+        }
         qemu.arg("-kernel")
             .arg(&image)
             .arg("-append")
             .arg(self.hypervisor_command_line());
-        qemu.arg("-initrd").arg(self.modules());
+        if let Some(modules) = self.modules() {
+            qemu.arg("-initrd").arg(modules);
+        }
         Ok(qemu)
     }
 
     /// For Xen a model without what this emulator gets wrong in ways that Xen cannot steer around.
     fn cpu_model(&self) -> &'static str {
+        if let Some(model) = self.cpu_model {
+            return model;
+        }
         match self.hypervisor {
             Hypervisor::Xenolith => "EPYC,+svm,+npt",
             Hypervisor::Xen => {
@@ -127,7 +149,8 @@ impl Machine {
         }
     }
 
-    fn hypervisor_command_line(&self) -> String {
+    /// What the loader tells the hypervisor.
+    pub fn hypervisor_command_line(&self) -> String {
         let sizes = format!("dom0_mem={}M dom0_max_vcpus={}", self.dom0_memory, self.cpus);
         let own = match self.hypervisor {
             Hypervisor::Xenolith => "console=com1",
@@ -141,14 +164,14 @@ impl Machine {
     }
 
     /// Multiboot modules as QEMU separates them: commas between, doubled within.
-    fn modules(&self) -> String {
+    fn modules(&self) -> Option<String> {
         let quoted = |text: String| text.replace(',', ",,");
-        let kernel = format!("{} {}", self.kernel.display(), self.kernel_arguments);
+        let kernel = format!("{} {}", self.kernel.as_ref()?.display(), self.kernel_arguments);
         let mut modules = quoted(kernel.trim_end().to_owned());
         if let Some(initramfs) = &self.initramfs {
             modules.push(',');
             modules.push_str(&quoted(initramfs.display().to_string()));
         }
-        modules
+        Some(modules)
     }
 }

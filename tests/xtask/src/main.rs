@@ -9,6 +9,7 @@
 //!
 //! Each module is one of the words above or one of their ingredients.
 
+mod boots;
 mod command;
 mod core_image;
 mod cpio;
@@ -76,7 +77,7 @@ fn dispatch(command: Command) -> Result<bool> {
 }
 
 fn build(house: &House) -> Result<()> {
-    setup::install_missing()?;
+    setup::install_missing(&[])?;
     initramfs::build(house)?;
     core_image::build(house)?;
     report::note(&format!(

@@ -1,6 +1,6 @@
 //! The micro-guests: built here, run as dom0 in place of Linux, one boot of a second or two each.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -29,10 +29,7 @@ pub fn build_guests(house: &House) -> Result<Vec<PathBuf>> {
     let mut cargo = command::cargo(house.root());
     cargo.args(["build", "--release", "--target", TARGET, "--package", "guests"]);
     command::run(&mut cargo).context("the micro-guests do not build")?;
-    Ok(VILLAINS
-        .iter()
-        .map(|name| house.built(TARGET, "release", name))
-        .collect())
+    Ok(VILLAINS.iter().map(|name| path(house, name)).collect())
 }
 
 /// Runs each as dom0.
@@ -42,12 +39,27 @@ pub fn test(house: &House, on: Hypervisor) -> Result<Vec<Outcome>> {
 
 fn test_one(house: &House, on: Hypervisor, name: &str) -> Result<Outcome> {
     let title = format!("micro-guest {name} on {}", on.name());
-    let activity = Activity::start(&title);
-    let mut machine = Machine::usual(on, house.built(TARGET, "release", name));
+    let log = figures::folder(house, on).join(format!("micro-{name}.log"));
+    run(house, &machine(house, on, name), &title, &log)
+}
+
+/// A machine with this micro-guest as dom0.
+pub fn machine(house: &House, on: Hypervisor, name: &str) -> Machine {
+    let mut machine = Machine::usual(on, path(house, name));
     machine.cpus = 1;
     machine.dom0_memory = 256;
-    let log = figures::folder(house, on).join(format!("micro-{name}.log"));
-    let mut session = Session::start(machine.command(house)?, &log)?;
+    machine
+}
+
+/// A micro-guest's file.
+pub fn path(house: &House, name: &str) -> PathBuf {
+    house.built(TARGET, "release", name)
+}
+
+/// Runs a machine whose dom0 is a micro-guest, to its verdict.
+pub fn run(house: &House, machine: &Machine, title: &str, log: &Path) -> Result<Outcome> {
+    let activity = Activity::start(title);
+    let mut session = Session::start(machine.command(house)?, log)?;
     let mut failed = Vec::new();
     let verdict = loop {
         match session.next(PATIENCE)? {
@@ -70,9 +82,9 @@ fn test_one(house: &House, on: Hypervisor, name: &str) -> Result<Outcome> {
     let detail = if passed {
         String::new()
     } else {
-        format!("{verdict}; log: {}", house.shown(&log))
+        format!("{verdict}; log: {}", house.shown(log))
     };
-    Ok(Outcome::new(&title, passed, &detail))
+    Ok(Outcome::new(title, passed, &detail))
 }
 
 /// What a micro-guest says after `prefix`. Real Xen puts its own prefix before a line.

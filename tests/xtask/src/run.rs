@@ -98,7 +98,7 @@ pub fn run(house: &House, arguments: &RunArguments) -> Result<bool> {
 }
 
 fn build(house: &House, on: Hypervisor) -> Result<()> {
-    crate::setup::install_missing()?;
+    crate::setup::install_missing(&[])?;
     crate::initramfs::build(house)?;
     if on == Hypervisor::Xenolith {
         crate::core_image::build(house)?;

@@ -21,10 +21,20 @@ const DEBIAN: [(&str, &str); 6] = [
     ("dpkg", "/usr/bin/dpkg-deb"),
 ];
 
-/// Installs what is missing, and says so. As an ordinary user it names the command that a person must type.
-pub fn install_missing() -> Result<()> {
+/// What the boots by GRUB need besides.
+pub const GRUB: [(&str, &str); 4] = [
+    ("grub-common", "/usr/bin/grub-mkrescue"),
+    ("grub-pc-bin", "/usr/lib/grub/i386-pc/multiboot2.mod"),
+    ("xorriso", "/usr/bin/xorriso"),
+    ("mtools", "/usr/bin/mcopy"),
+];
+
+/// Installs what is missing of the usual and of `more`, and says so. As an ordinary user it names the command that a
+/// person must type.
+pub fn install_missing(more: &[(&'static str, &'static str)]) -> Result<()> {
     let missing: Vec<&str> = DEBIAN
         .iter()
+        .chain(more)
         .filter(|(_, file)| !Path::new(file).exists())
         .map(|(package, _)| *package)
         .collect();

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
+use crate::boots;
 use crate::command;
 use crate::core_image;
 use crate::emulator::Hypervisor;
@@ -28,7 +29,7 @@ pub struct TestArguments {
 enum Part {
     /// Unit tests, layouts against Xen's C headers, formatting and lints: no emulator.
     Host,
-    /// Micro-guests on Xenolith.
+    /// Micro-guests on Xenolith, boots by GRUB, boots that must be refused.
     Micro,
     /// The scenario on Xenolith.
     Scenario,
@@ -66,7 +67,7 @@ impl Outcome {
 /// Runs the parts; true when nothing failed.
 pub fn test(house: &House, arguments: &TestArguments) -> Result<bool> {
     let wanted = |part| arguments.parts.is_empty() || arguments.parts.contains(&part);
-    setup::install_missing()?;
+    setup::install_missing(&[])?;
     let mut outcomes = Vec::new();
     if wanted(Part::Host) {
         outcomes.extend(host(house));
@@ -79,6 +80,7 @@ pub fn test(house: &House, arguments: &TestArguments) -> Result<bool> {
     }
     if wanted(Part::Micro) {
         outcomes.extend(micro_guests(house, Hypervisor::Xenolith));
+        outcomes.extend(boots::test(house));
     }
     if wanted(Part::Xen) {
         outcomes.extend(micro_guests(house, Hypervisor::Xen));
