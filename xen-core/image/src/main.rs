@@ -23,19 +23,9 @@ mod metal {
             machine.processors(),
             modules.len()
         );
-        bare::run_other_processors(|id| log::info!("processor {id} at work"));
         loop {
-            machine.set_deadline(Some(machine.now() + 1_000_000_000));
             machine.wait();
-            while let Some(interrupt) = machine.take_interrupt() {
-                log::info!("{interrupt:?}");
-                while let Some(byte) = machine.console_read() {
-                    log::info!("read {byte:?}");
-                }
-            }
-            if machine.now() > 5_000_000_000 {
-                machine.power_off();
-            }
+            while machine.take_interrupt().is_some() {}
         }
     }
 

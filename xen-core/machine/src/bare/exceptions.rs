@@ -3,7 +3,7 @@
 use x86_64::registers::control::{Cr2, Cr3};
 
 use super::traps::TrapFrame;
-use super::{console, crash};
+use super::{console, crash, stack};
 
 const NON_MASKABLE: u64 = 2;
 
@@ -62,6 +62,10 @@ pub fn handle(frame: &TrapFrame) {
         crash::Here,
         frame.error_code
     ));
+    const PAGE_FAULT: u64 = 14;
+    if frame.vector == PAGE_FAULT && stack::is_guard(Cr2::read_raw()) {
+        console::print_unlocked(format_args!("a stack overflowed\n"));
+    }
     registers(frame);
     const RBP: usize = 10;
     crash::print_backtrace(frame.registers[RBP]);

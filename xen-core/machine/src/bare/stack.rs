@@ -35,6 +35,12 @@ pub fn is_mapped(address: u64) -> bool {
     in_image || ((STACKS..made).contains(&address) && address_space::is_mapped(address))
 }
 
+/// Whether an address lies between stacks: touching it was an overflow.
+pub fn is_guard(address: u64) -> bool {
+    let made = STACKS + STACKS_MADE.load(Ordering::Relaxed) * STRIDE;
+    (STACKS..made).contains(&address) && !address_space::is_mapped(address)
+}
+
 /// Leave the stack that is in use forever and go on with `work` on another.
 pub fn continue_on(top: u64, work: Box<dyn FnOnce()>) -> ! {
     extern "C" fn begin(work: *mut Box<dyn FnOnce()>) -> ! {
