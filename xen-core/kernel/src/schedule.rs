@@ -311,8 +311,12 @@ impl<M: Machine> Kernel<M> {
 
     /// Something happened that this vCPU waits for, or that it must look at: end its block, and make it look if it runs.
     pub fn unblock(&self, vcpu: &VcpuHandle<M>) {
-        let before = vcpu.stops.fetch_and(!stop::BLOCKED, Ordering::SeqCst);
-        if before & stop::BLOCKED != 0 {
+        let before = vcpu.stops.fetch_and(!(stop::BLOCKED | stop::POLLING), Ordering::SeqCst);
+        if before & stop::POLLING != 0 {
+            // An interrupt ends a poll as well: the guest may poll for what its handler must do first.
+            vcpu.polling.store(0, Ordering::SeqCst);
+        }
+        if before & (stop::BLOCKED | stop::POLLING) != 0 {
             self.reconsider(vcpu);
         } else {
             self.make_look(vcpu);

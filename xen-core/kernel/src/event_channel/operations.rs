@@ -1,6 +1,7 @@
 //! What guests do with their event channels, once decoded and authorised.
 
 use alloc::sync::Arc;
+use core::ops::Range;
 
 use hypercall_abi::event_channel::{Port, Status, fifo as abi, status};
 use hypercall_abi::xen::virq;
@@ -11,7 +12,7 @@ use machine::memory::FrameReference;
 use machine::stage_two::EntryKind;
 
 use super::fifo::{Fifo, check_offset};
-use super::table::State;
+use super::table::{Slot, State, Table};
 use super::{Pair, is_global};
 use crate::Kernel;
 use crate::domain::{Domain, MAX_VCPUS, VcpuHandle};
@@ -257,7 +258,14 @@ impl<M: Machine> Kernel<M> {
         let page = own_page(domain, at)?;
         let mut table = domain.events.lock();
         if let Some(fifo) = &mut table.fifo {
-            return fifo.set_block(vcpu, page, offset);
+            fifo.set_block(vcpu, page, offset)?;
+            // What became pending for this vCPU while it had no queues.
+            let waiting = mark_again(domain, &mut table, 1..Port::MAX, |fifo, port, slot| {
+                slot.vcpu == vcpu && fifo.is_pending(port)
+            });
+            drop(table);
+            self.deliver_all(domain, waiting);
+            return Ok(());
         }
         let mut fifo = Fifo::new(domain.vcpus.len())?;
         fifo.set_block(vcpu, page, offset)?;
@@ -285,32 +293,29 @@ impl<M: Machine> Kernel<M> {
         let page = own_page(domain, at)?;
         let mut table = domain.events.lock();
         let first = table.fifo.as_mut().ok_or(Error::EOPNOTSUPP)?.add_page(page)?;
-        let mut upcalls = 0u128;
-        let mut newly = false;
-        const { assert!(MAX_VCPUS <= u128::BITS) };
-        for port in first..table.size().min(first + abi::WORDS_PER_PAGE) {
-            if !table
-                .slot_mut(port)
-                .is_some_and(|slot| core::mem::take(&mut slot.deferred))
-            {
-                continue;
-            }
-            let raised = table.mark(domain, port);
-            newly |= raised.newly;
-            upcalls |= raised.upcall.map_or(0, |vcpu| 1 << vcpu);
-        }
+        let waiting = mark_again(
+            domain,
+            &mut table,
+            first..first + abi::WORDS_PER_PAGE,
+            |_, _, slot| core::mem::take(&mut slot.deferred),
+        );
         drop(table);
-        if newly {
+        self.deliver_all(domain, waiting);
+        Ok(())
+    }
+
+    fn deliver_all(&self, domain: &Arc<Domain<M>>, waiting: Waiting) {
+        if waiting.newly {
             self.wake_pollers(domain, |_| true);
         }
-        while upcalls != 0 {
-            let index = upcalls.trailing_zeros();
-            upcalls &= upcalls - 1;
+        let mut rest = waiting.upcalls;
+        while rest != 0 {
+            let index = rest.trailing_zeros();
+            rest &= rest - 1;
             if let Some(vcpu) = VcpuHandle::new(domain, index) {
                 self.raise_upcall(&vcpu);
             }
         }
-        Ok(())
     }
 
     /// FIFO ABI: choose the queue that a port joins from now on.
@@ -362,6 +367,33 @@ impl<M: Machine> Kernel<M> {
         domain.events.lock().end();
         self.reset_ports(domain) && domain.events.lock().in_use() == 0
     }
+}
+
+/// What marking many ports asks for: see [`super::Raised`].
+#[derive(Default)]
+struct Waiting {
+    newly: bool,
+    /// A bit for each vCPU.
+    upcalls: u128,
+}
+
+/// Mark those open ports of a range that `wanted` picks.
+fn mark_again<M: Machine>(
+    domain: &Domain<M>,
+    table: &mut Table<M>,
+    ports: Range<Port>,
+    wanted: impl Fn(&Fifo, Port, &mut Slot<M>) -> bool,
+) -> Waiting {
+    const { assert!(MAX_VCPUS <= u128::BITS) };
+    let mut waiting = Waiting::default();
+    for port in ports.start..ports.end.min(table.size()) {
+        if table.is_open(port) && table.picks(port, &wanted) {
+            let raised = table.mark(domain, port);
+            waiting.newly |= raised.newly;
+            waiting.upcalls |= raised.upcall.map_or(0, |vcpu| 1 << vcpu);
+        }
+    }
+    waiting
 }
 
 /// A page of the domain's own memory that it may write, held for as long as it is in use here.

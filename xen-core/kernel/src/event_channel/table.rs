@@ -282,6 +282,18 @@ impl<M: Machine> Table<M> {
         }
     }
 
+    /// In the FIFO ABI, what `wanted` says of a port.
+    pub fn picks(&mut self, port: Port, wanted: impl Fn(&Fifo, Port, &mut Slot<M>) -> bool) -> bool {
+        let slot = self
+            .buckets
+            .get_mut(port as usize / BUCKET)
+            .and_then(|bucket| bucket.get_mut(port as usize % BUCKET));
+        match (&self.fifo, slot) {
+            (Some(fifo), Some(slot)) => wanted(fifo, port, slot),
+            _ => false,
+        }
+    }
+
     /// Whether a port is pending.
     pub fn is_pending(&self, domain: &Domain<M>, port: Port) -> bool {
         match &self.fifo {
