@@ -3,8 +3,11 @@
 
 #[cfg(target_os = "none")]
 mod metal {
-    use machine::Machine;
-    use machine::bare::{self, Started};
+    use kernel::Kernel;
+    use machine::bare::{self, BareMetal, Started};
+    use machine::sync::Once;
+
+    static KERNEL: Once<Kernel<BareMetal>> = Once::new();
 
     boot::start_at!(start);
 
@@ -13,19 +16,28 @@ mod metal {
     }
 
     fn run(started: Started) -> ! {
-        let Started {
-            machine,
-            modules,
-            command_line,
-        } = started;
-        log::info!(
-            "{} processors, {} modules, command line '{command_line}'",
-            machine.processors(),
-            modules.len()
-        );
+        let Started { machine, modules, command_line } = started;
+        let kernel = KERNEL.call_once(|| Kernel::new(machine, &command_line));
+        bare::logger::replace_sink(|record| {
+            if let Some(kernel) = KERNEL.get() {
+                kernel.log(record);
+            }
+        });
+        kernel.announce();
+        if let Err(reason) = kernel.start_control_domain(&modules) {
+            bare::crash::refuse(format_args!("{reason}"));
+        }
+        // Their memory is dom0's and the guests' from here on.
+        drop(modules);
+        bare::run_other_processors(|_| run_processor());
+        run_processor()
+    }
+
+    fn run_processor() -> ! {
         loop {
-            machine.wait();
-            while machine.take_interrupt().is_some() {}
+            if let Some(kernel) = KERNEL.get() {
+                kernel.step();
+            }
         }
     }
 

@@ -81,4 +81,20 @@ impl<M: Machine> Kernel<M> {
             wall_clock,
         }
     }
+
+    /// Say what runs here, and on what.
+    pub fn announce(&self) {
+        let memory = self.machine.memory();
+        let (major, minor) = VERSION;
+        log::info!("Xenolith {} (the interface of Xen {major}.{minor})", env!("CARGO_PKG_VERSION"));
+        log::info!(
+            "{} processors at {}.{:03} MHz, {} MiB of memory, {} MiB free; loaded by {}",
+            self.machine.processors(),
+            self.machine.platform().tsc_khz / 1000,
+            self.machine.platform().tsc_khz % 1000,
+            memory.total_frames() >> 8,
+            memory.free_frames() >> 8,
+            self.machine.platform().loader
+        );
+    }
 }
