@@ -200,8 +200,11 @@ impl<M: Machine> Domain<M> {
     }
 
     /// Whether its second-stage tables may still grow: they are the core's memory, so a domain that scatters its pages
-    /// over its address space gets only so many.
+    /// over its address space gets only so many. The privileged domain maps devices and others' memory as it must.
     pub fn may_grow_tables(&self) -> bool {
+        if self.privileged {
+            return true;
+        }
         let allowance = SPARE_TABLES + self.max_pages.load(Ordering::Relaxed) / FRAMES_PER_SPARE_TABLE;
         self.physmap.read().table_frames() < allowance
     }

@@ -17,6 +17,8 @@ use crate::Kernel;
 use crate::domain::Domain;
 use crate::physmap::{Physmap, REMOVAL_BATCH};
 
+#[cfg(test)]
+pub(crate) mod bench;
 mod maptrack;
 mod table;
 

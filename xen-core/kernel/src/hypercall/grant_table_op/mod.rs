@@ -5,6 +5,8 @@
 mod copy;
 mod map;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use hypercall_abi::Error;
 use hypercall_abi::grant_table::{

@@ -9,6 +9,8 @@ mod placement;
 mod query;
 mod reservation;
 mod resource;
+#[cfg(test)]
+mod tests;
 
 use alloc::sync::Arc;
 

@@ -5,7 +5,7 @@ use hypercall_abi::memory::{
 };
 use hypercall_abi::{DomainId, Error};
 use machine::Machine;
-use machine::address::GuestFrame;
+use machine::address::{GuestFrame, Order};
 use machine::memory::FrameReference;
 use machine::stage_two::{EntryKind, Permissions};
 
@@ -67,13 +67,12 @@ pub fn add_batch<M: Machine>(call: &mut Call<'_, M>, start: u64) -> Answer {
 pub fn remove<M: Machine>(call: &Call<'_, M>) -> Answer {
     let request: RemoveFromPhysmap = call.read(call.arguments[1])?;
     let domain = call.target(request.domain)?;
-    if !domain.may_grow_tables() {
-        return Err(Error::ENOMEM);
-    }
+    let may_split = domain.may_grow_tables();
     let removed = domain.physmap.remove_if(
         call.machine(),
         GuestFrame(request.guest_frame),
         |leaf| match leaf.kind {
+            _ if leaf.order != Order::PAGE && !may_split => Err(Error::ENOMEM),
             EntryKind::Populated | EntryKind::Foreign | EntryKind::Shared => Ok(()),
             // A granted page is undone by its handle; a device's is no page at all.
             EntryKind::Grant | EntryKind::Device => Err(Error::ENOENT),

@@ -157,15 +157,18 @@ fn release_extent<M: Machine>(call: &Call<'_, M>, request: &Request<M>, first: G
 
 /// Take pages out of a domain, up to the first that is not its own to give; says how many.
 fn release<M: Machine>(call: &Call<'_, M>, domain: &Domain<M>, frames: &[GuestFrame]) -> usize {
-    let mut stopped = !domain.may_grow_tables();
+    let may_split = domain.may_grow_tables();
+    let mut stopped = false;
     let mut removed = 0;
     domain.physmap.remove_batch(
         call.machine(),
         frames,
         |_, leaf| {
             // Foreign and granted pages go back by the way they came.
-            stopped |=
-                !leaf.is_some_and(|leaf| matches!(leaf.kind, EntryKind::Populated | EntryKind::Shared));
+            stopped |= !leaf.is_some_and(|leaf| {
+                matches!(leaf.kind, EntryKind::Populated | EntryKind::Shared)
+                    && (leaf.order == Order::PAGE || may_split)
+            });
             !stopped
         },
         |_, page| {
