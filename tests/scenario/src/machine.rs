@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::guest;
+use crate::guest::{self, Guest};
 use crate::report::Report;
 use crate::tools;
 
@@ -76,18 +76,22 @@ impl Baseline {
     pub fn check_restored(&self, report: &mut Report) {
         const PATIENCE: Duration = Duration::from_secs(20);
         report.step("the machine's memory is back", || {
-            let waited = tools::wait_until(PATIENCE, "free memory is as before", || {
-                Ok(free_kib()? >= self.free_kib)
-            });
+            let enough = self.free_kib.saturating_sub(KEPT_KIB);
+            let waited =
+                tools::wait_until(PATIENCE, "free memory is as before", || Ok(free_kib()? >= enough));
             let free = free_kib()?;
             waited.with_context(|| format!("{} KiB free before, {free} KiB now", self.free_kib))
         });
         if let Ok(free) = free_kib() {
             report.figure(
-                "memory lost over the scenario, KiB",
+                "memory kept after the scenario, KiB",
                 self.free_kib as f64 - free as f64,
             );
         }
+        report.step(
+            "ten more guests come and go and keep nothing",
+            guests_keep_nothing,
+        );
         report.step("the store is as it was", || {
             let mut left = Vec::new();
             let waited = tools::wait_until(PATIENCE, "the store is as before", || {
@@ -114,6 +118,24 @@ impl Baseline {
             Ok(())
         });
     }
+}
+
+/// The first guests make dom0 map memory in places that it has not used before, and the tables for that stay: dom0's,
+/// not the guests'. That more guests do not make more of them is a step of its own.
+const KEPT_KIB: u64 = 64;
+
+/// To the byte.
+fn guests_keep_nothing() -> Result<()> {
+    let guest = Guest::new("passing", "/boot/micro/hang", 32);
+    let before = free_kib()?;
+    for _ in 0..10 {
+        guest.create()?;
+        guest.destroy()?;
+    }
+    let waited = tools::wait_until(Duration::from_secs(20), "free memory is as before", || {
+        Ok(free_kib()? >= before)
+    });
+    waited.with_context(|| format!("{before} KiB free before, {:?} KiB now", free_kib()))
 }
 
 /// Figures of the machine without guests.

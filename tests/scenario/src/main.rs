@@ -54,6 +54,7 @@ fn main_scenario(vcpus: u32, report: &mut Report) -> Result<()> {
     web.create(report, &baseline);
     web.prove(report);
     web.pause(report);
+    web.reboot(report);
     casualties::play(report, &web);
     bad_input::play(report, &web);
     web.shut_down(report);

@@ -218,6 +218,22 @@ impl Web {
         });
     }
 
+    /// Its operator restarts it: it is made anew, and comes back.
+    pub fn reboot(&self, report: &mut Report) {
+        if !self.lives {
+            return;
+        }
+        report.step("web reboots", || {
+            let readiness = || self.guest.said().matches("guest: ready").count();
+            let before = readiness();
+            tools::xenolith(&["reboot", "--wait", "--timeout", "60", "web"])?;
+            tools::wait_until(Duration::from_secs(90), "web is ready again", || {
+                Ok(readiness() > before)
+            })?;
+            self.is_well()
+        });
+    }
+
     /// Its name is taken: creating it again is refused.
     pub fn create_again(&self) -> Result<String> {
         self.guest.create_refused()
