@@ -13,7 +13,7 @@ use super::instructions;
 use super::processor_state::ProcessorState;
 use super::state;
 use super::vcpu::{INTERCEPT_FIRST, Translations, Vcpu};
-use super::vmcb::{FLUSH_ALL, WRITE_CR3, clean, first, virtual_interrupt};
+use super::vmcb::{FLUSH_ALL, SHADOW, WRITE_CR3, clean, first, virtual_interrupt};
 use crate::address::HostFrame;
 use crate::bare::processor::Processor;
 use crate::stage_two::TableRoot;
@@ -22,6 +22,9 @@ use crate::virtual_cpu::{Exit, Registers, register};
 /// Instructions that a guest kernel runs often: intercepted for one run, they get it out soon after a shadow.
 const SOON: u32 =
     first::RDTSC | first::PUSHF | first::POPF | first::IRET | first::SOFTWARE_INTERRUPT | first::PAUSE;
+
+/// How often a vCPU may come out at the same instruction before we take that for a loop rather than for a shadow.
+const SHADOWED_RUNS: u8 = 8;
 
 impl Vcpu {
     /// Run until the guest exits. The vCPU is loaded on `processor`, which is the one that calls. An interrupt that
@@ -63,6 +66,9 @@ impl Vcpu {
         }
         if let Some(event) = Event::interrupted(self.vmcb().exit_interrupt_info) {
             self.redo(event);
+        }
+        if self.in_shadow() {
+            self.attention = true;
         }
         let exit = decode(self.vmcb());
         match exit {
@@ -134,8 +140,15 @@ impl Vcpu {
             other => other,
         };
         self.vmcb_mut().event_injection = event.map_or(0, Event::bits);
+        let shadow = !self.features.keeps_shadow && self.in_shadow();
+        self.shadowed_runs = if shadow {
+            self.shadowed_runs.saturating_add(1)
+        } else {
+            0
+        };
+        self.shadowed_at = self.registers.rip;
         let Some(vector) = self.offered else { return };
-        if !self.features.keeps_shadow && self.in_shadow() {
+        if shadow {
             self.offered = None;
             self.intercept_soon(true);
             return;
@@ -155,7 +168,13 @@ impl Vcpu {
             self.intercept_soon(false);
         }
         let offered = self.offered.take();
+        // An exit before the shadowed instruction has run has forgotten the shadow, too.
+        let same =
+            (1..=SHADOWED_RUNS).contains(&self.shadowed_runs) && self.shadowed_at == self.registers.rip;
         let vmcb = self.vmcb_mut();
+        if same {
+            vmcb.interrupt_shadow = SHADOW;
+        }
         vmcb.event_injection = 0;
         let waits = vmcb.virtual_interrupt & virtual_interrupt::REQUEST != 0;
         vmcb.virtual_interrupt &= !virtual_interrupt::OFFER;

@@ -93,6 +93,9 @@ pub struct Vcpu {
     pub(super) broken: bool,
     pub(super) offered: Option<u8>,
     pub(super) taken: Option<u8>,
+    /// Runs in a row that began in a shadow which VMRUN does not honour, and where the last of them began.
+    pub(super) shadowed_runs: u8,
+    pub(super) shadowed_at: u64,
     /// The processor whose state has its FPU and debug registers, by its host area; [`NOT_LOADED`] when none has.
     loaded_on: u64,
     /// The processor it was loaded on last.
@@ -135,6 +138,8 @@ impl Vcpu {
             broken: false,
             offered: None,
             taken: None,
+            shadowed_runs: 0,
+            shadowed_at: 0,
             loaded_on: NOT_LOADED,
             last_processor: 0,
             tsc_aux: 0,
