@@ -1,12 +1,13 @@
 //! Interrupts for a vCPU: event upcalls, the local APIC's, interprocessor interrupts and devices' lines.
 
+use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use machine::Machine;
 use machine::virtual_cpu::VirtualCpu;
 
 use crate::Kernel;
-use crate::domain::VcpuHandle;
+use crate::domain::{Domain, VcpuHandle};
 use crate::lapic::{Command, Effect};
 use crate::vcpu::stop;
 
@@ -66,9 +67,9 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// A vector is set for all vCPUs' callback (`HVM_PARAM_CALLBACK_IRQ`).
-    pub fn set_callback(&self, vcpu: &VcpuHandle<M>, value: u64) {
-        vcpu.domain().hvm_parameters.lock()[CALLBACK_PARAMETER] = value;
-        vcpu.domain().callback.store(value, Ordering::Release);
+    pub fn set_callback(&self, domain: &Arc<Domain<M>>, value: u64) {
+        domain.hvm_parameters.lock()[CALLBACK_PARAMETER] = value;
+        domain.callback.store(value, Ordering::Release);
     }
 
     /// Carry out what an access to the local APIC means.

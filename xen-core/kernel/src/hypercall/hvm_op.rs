@@ -1,11 +1,115 @@
-//! To come.
+//! `hvm_op`: parameters of hardware-assisted guests, and how their vCPUs are told of events.
 
-use hypercall_abi::Error;
+use core::sync::atomic::Ordering;
+
+use hypercall_abi::hvm::{EventUpcallVector, GetTime, Param, op, param};
+use hypercall_abi::sched::shutdown;
+use hypercall_abi::{DomainId, Error};
 use machine::Machine;
 
-use super::{Answer, Call};
+use super::{Answer, Call, DONE};
+use crate::domain::HVM_PARAMETERS;
 
-/// Not there yet.
-pub fn handle<M: Machine>(_call: &mut Call<'_, M>) -> Answer {
-    Err(Error::ENOSYS)
+/// `hvm_op(op, argument)`.
+pub fn handle<M: Machine>(call: &mut Call<'_, M>) -> Answer {
+    let [operation, argument, ..] = call.arguments;
+    match operation as u32 {
+        op::SET_PARAM => set_param(call, argument),
+        op::GET_PARAM => get_param(call, argument),
+        op::SET_EVTCHN_UPCALL_VECTOR => set_upcall_vector(call, argument),
+        op::FLUSH_TLBS => {
+            call.machine().flush(call.domain().physmap.root());
+            DONE
+        }
+        op::GET_TIME => {
+            let now = call.machine().now();
+            call.write(argument, &GetTime { now })?;
+            DONE
+        }
+        // Page tables are the guest's own business under nested paging; Linux asks once and is content.
+        _ => Err(Error::ENOSYS),
+    }
+}
+
+fn index_of(request: &Param) -> Result<usize, Error> {
+    let index = request.index as usize;
+    if index >= HVM_PARAMETERS { Err(Error::EINVAL) } else { Ok(index) }
+}
+
+fn get_param<M: Machine>(call: &mut Call<'_, M>, argument: u64) -> Answer {
+    let mut request: Param = call.read(argument)?;
+    let index = index_of(&request)?;
+    let target = call.target(request.domain)?;
+    let own = request.domain == DomainId::SELF || target.id == call.domain().id;
+    // What a guest may know of itself.
+    let readable = matches!(
+        request.index,
+        param::CALLBACK_IRQ
+            | param::VM86_TSS
+            | param::VM86_TSS_SIZED
+            | param::STORE_PFN
+            | param::STORE_EVTCHN
+            | param::CONSOLE_PFN
+            | param::CONSOLE_EVTCHN
+            | param::ALTP2M
+            | param::VM_GENERATION_ID_ADDR
+            | param::TRIPLE_FAULT_REASON
+    );
+    if own && !call.domain().privileged && !readable {
+        return Err(Error::EPERM);
+    }
+    request.value = target.hvm_parameters.lock()[index];
+    call.write(argument, &request)?;
+    DONE
+}
+
+fn set_param<M: Machine>(call: &mut Call<'_, M>, argument: u64) -> Answer {
+    let request: Param = call.read(argument)?;
+    let index = index_of(&request)?;
+    let target = call.target(request.domain)?;
+    let own = target.id == call.domain().id;
+    if !own && target.is_dying() {
+        return Err(Error::EINVAL);
+    }
+    // Of its own, a guest sets how it is called; all else is its toolstack's.
+    if own && !call.domain().privileged && request.index != param::CALLBACK_IRQ {
+        return Err(Error::EPERM);
+    }
+    match request.index {
+        param::CALLBACK_IRQ => {
+            call.kernel.set_callback(&target, request.value);
+            return DONE;
+        }
+        param::TRIPLE_FAULT_REASON if request.value > u64::from(shutdown::MAX) => return Err(Error::EINVAL),
+        // Views of memory that differ by vCPU, and nested virtualisation, are not offered: only "off" is accepted.
+        param::ALTP2M | param::NESTED_HVM if request.value != 0 => return Err(Error::EOPNOTSUPP),
+        // Set once, at the domain's making.
+        param::STORE_PFN | param::CONSOLE_PFN | param::STORE_EVTCHN | param::CONSOLE_EVTCHN => {
+            let mut parameters = target.hvm_parameters.lock();
+            if parameters[index] != 0 && parameters[index] != request.value {
+                return Err(Error::EEXIST);
+            }
+            parameters[index] = request.value;
+            return DONE;
+        }
+        _ => {}
+    }
+    target.hvm_parameters.lock()[index] = request.value;
+    DONE
+}
+
+fn set_upcall_vector<M: Machine>(call: &mut Call<'_, M>, argument: u64) -> Answer {
+    /// Vectors below are exceptions'.
+    const FIRST_VECTOR: u8 = 16;
+    let request: EventUpcallVector = call.read(argument)?;
+    if request.vector < FIRST_VECTOR {
+        return Err(Error::EINVAL);
+    }
+    let target = call.domain().vcpu(request.vcpu).ok_or(Error::ENOENT)?;
+    target.upcall_vector.store(request.vector, Ordering::Release);
+    // An event that came before the vector did would otherwise never be told.
+    if target.upcall_pending() {
+        target.lapic.post(request.vector);
+    }
+    DONE
 }
