@@ -40,7 +40,7 @@ pub struct Daemon {
     /// Domains whose console nodes are watched.
     watched: BTreeSet<DomainId>,
     guests: BTreeMap<DomainId, Guest>,
-    /// Consoles that could not be connected, by the port it was tried with: told once, not at every event.
+    /// Consoles that could not be connected, by the port it was tried with: tried again at every event, told once.
     refused: BTreeMap<DomainId, Port>,
 }
 
@@ -191,10 +191,7 @@ impl Daemon {
             return Ok(());
         };
         let served = self.guests.get(&domain).map(|guest| guest.remote_port);
-        if served == Some(remote_port)
-            || self.refused.get(&domain) == Some(&remote_port)
-            || !self.exists(domain)
-        {
+        if served == Some(remote_port) || !self.exists(domain) {
             return Ok(());
         }
         if served.is_some() {
@@ -204,16 +201,31 @@ impl Daemon {
             Ok(guest) => {
                 let tty = guest.terminal.path().display().to_string();
                 self.make_link(&guest);
+                self.refused.remove(&domain);
                 self.guests.insert(domain, guest);
                 // A guest that printed before we came has nobody else to tell us.
                 self.serve(domain);
-                self.store.write(&format!("{}/tty", console_path(domain)), &tty)?;
+                self.announce(domain, &tty)?;
             }
             Err(error) => {
-                eprintln!("consoled: domain {domain}: its console cannot be connected: {error:#}");
-                self.refused.insert(domain, remote_port);
+                if self.refused.insert(domain, remote_port) != Some(remote_port) {
+                    eprintln!("consoled: domain {domain}: its console cannot be connected: {error:#}");
+                }
             }
         }
+        Ok(())
+    }
+
+    /// Writes where the terminal is; but not if the toolstack has just removed the guest, whose nodes this would bring
+    /// back to life.
+    fn announce(&mut self, domain: DomainId, tty: &str) -> anyhow::Result<()> {
+        let path = console_path(domain);
+        self.store.transaction(|store| {
+            if store.read(&format!("{path}/port"))?.is_some() {
+                store.write(&format!("{path}/tty"), tty)?;
+            }
+            Ok(())
+        })?;
         Ok(())
     }
 

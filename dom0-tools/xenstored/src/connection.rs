@@ -18,6 +18,7 @@ pub struct Output {
     waiting_events: HashSet<Arc<[u8]>>,
     replies: usize,
     event_bytes: usize,
+    stalled_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -61,6 +62,9 @@ impl Output {
         let Some(packet) = self.packets.front() else {
             return;
         };
+        if count > 0 {
+            self.stalled_since = None;
+        }
         if self.sent == 0 && count > 0 && packet.is_event {
             self.waiting_events.remove(&packet.bytes);
         }
@@ -85,6 +89,11 @@ impl Output {
     /// How many bytes of events wait.
     pub fn event_bytes(&self) -> usize {
         self.event_bytes
+    }
+
+    /// Since when the client has taken nothing, counted from the first time that somebody asks.
+    pub fn stalled_since(&mut self, now: Instant) -> Instant {
+        *self.stalled_since.get_or_insert(now)
     }
 
     /// Whether nothing waits.

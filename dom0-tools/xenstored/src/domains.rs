@@ -11,6 +11,7 @@ use hypercall_abi::io::xenstore::{
     DomainInterface, connection, connection_error, limit::RING_SIZE, server_feature,
 };
 use pv_drivers::ring::{ByteConsumer, ByteProducer, Fault, STORE_REQUEST, STORE_RESPONSE};
+use std::collections::BTreeSet;
 use std::mem::offset_of;
 use std::time::Instant;
 
@@ -200,11 +201,9 @@ impl<H: Hypervisor> Store<H> {
             .mentioned_domains()
             .filter(|domain| *domain != DomainId::CONTROL && !self.domains.contains_key(domain))
             .collect();
-        for domain in strangers {
-            if matches!(self.hypervisor.state(domain), Ok(DomainState::Absent)) {
-                self.erase_traces(domain);
-            }
-        }
+        let gone = |domain: &DomainId| matches!(self.hypervisor.state(*domain), Ok(DomainState::Absent));
+        let gone: BTreeSet<DomainId> = strangers.into_iter().filter(gone).collect();
+        self.erase_traces(&gone);
     }
 
     fn remove_domain(&mut self, domain: DomainId) {
@@ -221,15 +220,15 @@ impl<H: Hypervisor> Store<H> {
             }
         }
         for list in self.special_permissions.values_mut() {
-            if let Some(without) = list.without(domain) {
+            if let Some(without) = list.without(&BTreeSet::from([domain])) {
                 *list = without;
             }
         }
-        self.erase_traces(domain);
+        self.erase_traces(&BTreeSet::from([domain]));
     }
 
-    fn erase_traces(&mut self, domain: DomainId) {
-        for operation in self.tree.traces_of(domain) {
+    fn erase_traces(&mut self, domains: &BTreeSet<DomainId>) {
+        for operation in self.tree.traces_of(domains) {
             let change = self.tree.apply(&operation, None);
             self.fire(change.as_slice());
         }
@@ -267,6 +266,7 @@ impl<H: Hypervisor> Store<H> {
     /// Moves a domain's bytes and answers one of its requests. Returns whether anything happened; if nothing did,
     /// there is nothing to do until its next event.
     pub fn serve_domain(&mut self, domain: DomainId, now: Instant) -> bool {
+        self.now = now;
         let Some(known) = self.domains.get(&domain) else {
             return false;
         };

@@ -2,7 +2,7 @@
 //!
 //! From the bottom up: [`wire`] reads and writes messages; [`path`], [`permission`] and [`quota`] say what is
 //! well-formed and allowed; [`tree`] holds the nodes; [`transaction`] and [`view`] let a caller look and change;
-//! [`watch`] remembers who wants to hear of it; [`connection`] is one client's state; [`store`] ties them together
+//! [`watch`] remembers who wants to hear of it; `events` tells them; [`connection`] is one client's state; [`store`] ties them together
 //! and answers every request. All of that is ordinary computation, without a file or a hypervisor in sight. Around
 //! it, [`hypervisor`] names what is asked of the hypervisor,
 //! [`xen`] asks it, and [`daemon`] is the loop that waits and serves.
@@ -11,6 +11,7 @@ pub mod connection;
 mod control_command;
 pub mod daemon;
 mod domains;
+mod events;
 pub mod hypervisor;
 pub mod path;
 pub mod permission;

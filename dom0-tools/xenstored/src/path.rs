@@ -102,6 +102,14 @@ impl Path {
         std::iter::once("/").chain(inner.into_iter().flatten())
     }
 
+    /// The path of which only so many components are left.
+    pub fn prefix(&self, components: usize) -> Path {
+        match self.lineage().nth(components) {
+            Some(text) => Path(text.to_owned()),
+            None => self.clone(),
+        }
+    }
+
     /// The path of a node below this one, as seen from here.
     pub fn relative<'a>(&self, below: &'a str) -> Option<&'a str> {
         if self.is_root() {

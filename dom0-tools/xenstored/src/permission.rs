@@ -5,6 +5,7 @@
 //! may act for the one domain that is its target.
 
 use crate::wire::StoreError;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -195,16 +196,16 @@ impl PermissionList {
         PermissionList(entries.into())
     }
 
-    /// The list without the entries (other than the owner's) of a domain that is gone.
-    pub fn without(&self, domain: DomainId) -> Option<Self> {
-        if !self.0[1..].iter().any(|entry| entry.domain == domain) {
+    /// The list without the entries (other than the owner's) of domains that are gone, if it has any.
+    pub fn without(&self, gone: &BTreeSet<DomainId>) -> Option<Self> {
+        if !self.0[1..].iter().any(|entry| gone.contains(&entry.domain)) {
             return None;
         }
         let kept = self
             .0
             .iter()
             .enumerate()
-            .filter(|(index, entry)| *index == 0 || entry.domain != domain);
+            .filter(|(index, entry)| *index == 0 || !gone.contains(&entry.domain));
         Some(PermissionList(kept.map(|(_, entry)| *entry).collect()))
     }
 
@@ -267,7 +268,10 @@ mod tests {
 
     #[test]
     fn a_gone_domain_is_struck_from_the_list_but_not_as_owner() {
-        assert_eq!(list("n0 r5 b6").without(DomainId(5)), Some(list("n0 b6")));
-        assert_eq!(list("n5 r6").without(DomainId(5)), None);
+        assert_eq!(
+            list("n0 r5 b6").without(&BTreeSet::from([DomainId(5)])),
+            Some(list("n0 b6"))
+        );
+        assert_eq!(list("n5 r6").without(&BTreeSet::from([DomainId(5)])), None);
     }
 }

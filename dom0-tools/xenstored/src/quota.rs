@@ -15,6 +15,8 @@ pub struct Limits {
     pub transactions: usize,
     /// Nodes that one transaction touches, and changes that it makes.
     pub transaction_nodes: usize,
+    /// Bytes of paths and values that one transaction touches.
+    pub transaction_bytes: usize,
     /// Entries in a node's permission list.
     pub permissions: usize,
     /// Length of a path, within the domain's home.
@@ -33,6 +35,7 @@ impl Default for Limits {
             watches: 128,
             transactions: 10,
             transaction_nodes: 1024,
+            transaction_bytes: 256 << 10,
             permissions: 5,
             path_length: crate::path::RELATIVE_PATH_MAX,
             outstanding: 20,
@@ -50,6 +53,7 @@ impl Limits {
             "watches" => &mut self.watches,
             "transactions" => &mut self.transactions,
             "transaction-nodes" => &mut self.transaction_nodes,
+            "transaction-bytes" => &mut self.transaction_bytes,
             "node-permissions" => &mut self.permissions,
             "path-max" => &mut self.path_length,
             "outstanding" => &mut self.outstanding,
@@ -69,6 +73,11 @@ impl Limits {
                 "transaction-nodes",
                 self.transaction_nodes,
                 "nodes touched per transaction",
+            ),
+            (
+                "transaction-bytes",
+                self.transaction_bytes,
+                "bytes of paths and values per transaction",
             ),
             (
                 "node-permissions",
@@ -111,7 +120,7 @@ mod tests {
             .lines()
             .map(|line| line.split(' ').next().unwrap_or_default().to_owned())
             .collect();
-        assert_eq!(names.len(), 9);
+        assert_eq!(names.len(), 10);
         for name in names {
             *limits.by_name(&name).unwrap() = 3;
         }

@@ -9,7 +9,6 @@ use crate::tree::Change;
 use crate::view::View;
 use crate::watch::{ConnectionId, SpecialNode, Subject, Watch};
 use crate::wire::{Message, MessageType, PAYLOAD_MAX, StoreError, encode, exact_strings, split_strings};
-use std::time::Instant;
 
 /// What a request is answered with.
 pub(crate) enum Reply {
@@ -25,10 +24,10 @@ type Answer = Result<Reply, StoreError>;
 
 impl<H: Hypervisor> Store<H> {
     /// Answers a request.
-    pub(crate) fn answer(&mut self, id: ConnectionId, message: Message, now: Instant) {
+    pub(crate) fn answer(&mut self, id: ConnectionId, message: Message) {
         let header = message.header;
         let outcome = match MessageType::from_number(header.kind) {
-            Some(kind) => self.dispatch(id, kind, &message, now),
+            Some(kind) => self.dispatch(id, kind, &message),
             None => Err(StoreError::NotImplemented),
         };
         if self.tracing {
@@ -79,7 +78,7 @@ impl<H: Hypervisor> Store<H> {
         ));
     }
 
-    fn dispatch(&mut self, id: ConnectionId, kind: MessageType, message: &Message, now: Instant) -> Answer {
+    fn dispatch(&mut self, id: ConnectionId, kind: MessageType, message: &Message) -> Answer {
         let payload = &message.payload[..];
         let transaction = message.header.transaction_id;
         match kind {
@@ -91,17 +90,17 @@ impl<H: Hypervisor> Store<H> {
             }),
             MessageType::DirectoryPart => self.directory_part(id, transaction, payload),
             MessageType::GetPermissions => self.get_permissions(id, transaction, payload),
-            MessageType::Write => self.write(id, transaction, payload, now),
-            MessageType::MakeDirectory => self.change(id, transaction, payload, now, |view, path| {
-                view.make_directory(path)
-            }),
-            MessageType::Remove => self.change(id, transaction, payload, now, |view, path| view.remove(path)),
-            MessageType::SetPermissions => self.set_permissions(id, transaction, payload, now),
+            MessageType::Write => self.write(id, transaction, payload),
+            MessageType::MakeDirectory => {
+                self.change(id, transaction, payload, |view, path| view.make_directory(path))
+            }
+            MessageType::Remove => self.change(id, transaction, payload, |view, path| view.remove(path)),
+            MessageType::SetPermissions => self.set_permissions(id, transaction, payload),
             MessageType::Watch => self.watch(id, payload),
             MessageType::Unwatch => self.unwatch(id, payload),
             MessageType::ResetWatches => self.reset(id),
             MessageType::TransactionStart => self.transaction_start(id, transaction),
-            MessageType::TransactionEnd => self.transaction_end(id, transaction, payload, now),
+            MessageType::TransactionEnd => self.transaction_end(id, transaction, payload),
             MessageType::GetDomainPath => {
                 let [domain] = exact_strings(payload)?;
                 Ok(Reply::Bytes(
@@ -215,11 +214,10 @@ impl<H: Hypervisor> Store<H> {
         id: ConnectionId,
         transaction: u32,
         payload: &[u8],
-        now: Instant,
         operate: impl FnOnce(&mut View<'_>, &Path) -> Result<Option<Change>, StoreError>,
     ) -> Answer {
         let [path] = exact_strings(payload)?;
-        self.change_at(id, transaction, path, now, operate)
+        self.change_at(id, transaction, path, operate)
     }
 
     fn change_at(
@@ -227,12 +225,11 @@ impl<H: Hypervisor> Store<H> {
         id: ConnectionId,
         transaction: u32,
         path: &str,
-        now: Instant,
         operate: impl FnOnce(&mut View<'_>, &Path) -> Result<Option<Change>, StoreError>,
     ) -> Answer {
         let change = self.with_view(id, transaction, path, operate)?;
         if transaction == 0 && self.fire(change.as_slice()) {
-            self.penalise(id, now);
+            self.penalise(id);
         }
         Ok(Reply::Done)
     }
@@ -262,13 +259,7 @@ impl<H: Hypervisor> Store<H> {
         })
     }
 
-    fn set_permissions(
-        &mut self,
-        id: ConnectionId,
-        transaction: u32,
-        payload: &[u8],
-        now: Instant,
-    ) -> Answer {
+    fn set_permissions(&mut self, id: ConnectionId, transaction: u32, payload: &[u8]) -> Answer {
         let (strings, rest) = split_strings(payload);
         let (path, entries) = strings.split_first().ok_or(StoreError::InvalidArgument)?;
         if !rest.is_empty() {
@@ -289,7 +280,7 @@ impl<H: Hypervisor> Store<H> {
             self.special_permissions.insert(special, permissions);
             return Ok(Reply::Done);
         }
-        self.change_at(id, transaction, path, now, |view, path| {
+        self.change_at(id, transaction, path, |view, path| {
             view.set_permissions(path, permissions)
         })
     }
@@ -307,13 +298,13 @@ impl<H: Hypervisor> Store<H> {
             .ok_or(StoreError::InvalidArgument)
     }
 
-    fn write(&mut self, id: ConnectionId, transaction: u32, payload: &[u8], now: Instant) -> Answer {
+    fn write(&mut self, id: ConnectionId, transaction: u32, payload: &[u8]) -> Answer {
         let end = payload
             .iter()
             .position(|byte| *byte == 0)
             .ok_or(StoreError::InvalidArgument)?;
         let (path, value) = (text(&payload[..end])?, &payload[end + 1..]);
-        self.change_at(id, transaction, path, now, |view, path| view.write(path, value))
+        self.change_at(id, transaction, path, |view, path| view.write(path, value))
     }
 
     fn watch(&mut self, id: ConnectionId, payload: &[u8]) -> Answer {
@@ -365,7 +356,7 @@ impl<H: Hypervisor> Store<H> {
         Ok(Reply::Bytes(format!("{number}\0").into_bytes()))
     }
 
-    fn transaction_end(&mut self, id: ConnectionId, number: u32, payload: &[u8], now: Instant) -> Answer {
+    fn transaction_end(&mut self, id: ConnectionId, number: u32, payload: &[u8]) -> Answer {
         let commit = match exact_strings(payload)? {
             ["T"] => true,
             ["F"] => false,
@@ -379,7 +370,7 @@ impl<H: Hypervisor> Store<H> {
         if commit {
             let changes = transaction.commit(&mut self.tree, connection.caller, &self.limits)?;
             if self.fire(&changes) {
-                self.penalise(id, now);
+                self.penalise(id);
             }
         }
         Ok(Reply::Done)

@@ -6,19 +6,14 @@ use crate::hypervisor::{Event, Hypervisor};
 use crate::path::Path;
 use crate::permission::{Access, Caller, DomainId, PermissionList};
 use crate::quota::Limits;
-use crate::tree::{Change, Node, Tree};
+use crate::tree::Tree;
 use crate::view::View;
-use crate::watch::{ConnectionId, SpecialNode, Subject, Watch, Watches};
+use crate::watch::{ConnectionId, SpecialNode, Watches};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// Events waiting for one client, in bytes, from which on guests that cause more of them are slowed down.
-const PRESSURE: usize = 256 << 10;
 /// How long a guest's requests wait after it added to such a queue.
 const PENALTY: Duration = Duration::from_millis(100);
-/// Events waiting for a client in dom0, in bytes, from which on it counts as stuck.
-const STUCK_CLIENT: usize = 16 << 20;
-
 /// Everything the daemon knows.
 pub struct Store<H: Hypervisor> {
     pub(crate) hypervisor: H,
@@ -30,6 +25,8 @@ pub struct Store<H: Hypervisor> {
     pub(crate) special_permissions: BTreeMap<SpecialNode, PermissionList>,
     /// Whether every request is written to the log.
     pub(crate) tracing: bool,
+    /// When the present turn began.
+    pub(crate) now: Instant,
     last_connection: u64,
 }
 
@@ -48,6 +45,7 @@ impl<H: Hypervisor> Store<H> {
                 .map(|special| (special, only_control.clone()))
                 .into(),
             tracing: false,
+            now: Instant::now(),
             last_connection: 0,
         };
         store.write_as_control("/tool/xenstored", "");
@@ -130,6 +128,7 @@ impl<H: Hypervisor> Store<H> {
 
     /// Answers the first complete request of a client, if it has one and need not wait. Returns whether it did.
     pub fn process(&mut self, id: ConnectionId, now: Instant) -> bool {
+        self.now = now;
         let outstanding = self.limits.outstanding;
         let Some(connection) = self.connections.get_mut(&id) else {
             return false;
@@ -140,7 +139,7 @@ impl<H: Hypervisor> Store<H> {
         match connection.input.take() {
             Ok(None) => false,
             Ok(Some(message)) => {
-                self.answer(id, message, now);
+                self.answer(id, message);
                 true
             }
             Err(oversized) => {
@@ -184,140 +183,13 @@ impl<H: Hypervisor> Store<H> {
     }
 
     /// Slows down a guest whose changes pile up before somebody else.
-    pub(crate) fn penalise(&mut self, id: ConnectionId, now: Instant) {
+    pub(crate) fn penalise(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(&id)
             && !connection.caller.is_privileged()
         {
-            connection.resume_at = Some(now + PENALTY);
+            connection.resume_at = Some(self.now + PENALTY);
         }
     }
-
-    /// Tells the watchers of changes. Returns whether somebody's queue became long.
-    pub(crate) fn fire(&mut self, changes: &[Change]) -> bool {
-        let mut delivery = Delivery::new(&mut self.connections, self.limits.event_bytes);
-        for change in changes {
-            for watch in self.watches.concerned(&change.path) {
-                if delivery.wants(watch, |caller| sees_change(&self.tree, caller, change)) {
-                    delivery.send(watch, change.path.as_str());
-                }
-            }
-            let Some(removed) = &change.removed else { continue };
-            // Whoever watches a node below hears that this very node is gone.
-            for (path, watch) in self.watches.below(&change.path) {
-                let node = change
-                    .path
-                    .relative(path.as_str())
-                    .and_then(|rest| removed.descendant(rest));
-                let Some(node) = node else { continue };
-                if delivery.wants(watch, |caller| {
-                    sees_removal(removed, &change.path, path, node, caller)
-                }) {
-                    delivery.send(watch, path.as_str());
-                }
-            }
-        }
-        let (pressed, stuck) = (delivery.pressed, delivery.stuck);
-        self.give_up(stuck);
-        pressed
-    }
-
-    /// Tells the watchers of the coming and going of domains.
-    pub(crate) fn fire_special(&mut self, special: SpecialNode) {
-        let permissions = self.special_permissions.get(&special);
-        let mut delivery = Delivery::new(&mut self.connections, self.limits.event_bytes);
-        for watch in self.watches.on(&Subject::Special(special)) {
-            if delivery.wants(watch, |caller| {
-                permissions.is_some_and(|list| list.access(caller).read)
-            }) {
-                delivery.send(watch, special.name());
-            }
-        }
-        let stuck = delivery.stuck;
-        self.give_up(stuck);
-    }
-
-    fn give_up(&mut self, stuck: Vec<ConnectionId>) {
-        for id in stuck {
-            self.fail(id, Failure::Stuck);
-        }
-    }
-}
-
-/// Passes events into the queues of connections.
-struct Delivery<'a> {
-    connections: &'a mut BTreeMap<ConnectionId, Connection>,
-    guest_limit: usize,
-    pressed: bool,
-    stuck: Vec<ConnectionId>,
-}
-
-impl<'a> Delivery<'a> {
-    fn new(connections: &'a mut BTreeMap<ConnectionId, Connection>, guest_limit: usize) -> Self {
-        Delivery {
-            connections,
-            guest_limit,
-            pressed: false,
-            stuck: Vec::new(),
-        }
-    }
-
-    fn wants(&self, watch: &Watch, permitted: impl FnOnce(Caller) -> bool) -> bool {
-        self.connections.get(&watch.connection).is_some_and(|connection| {
-            connection.failure().is_none()
-                && (connection.caller.is_privileged() || permitted(connection.caller))
-        })
-    }
-
-    fn send(&mut self, watch: &Watch, path: &str) {
-        let Some(connection) = self.connections.get_mut(&watch.connection) else {
-            return;
-        };
-        connection.output.push_event(watch.event_path(path), &watch.token);
-        let waiting = connection.output.event_bytes();
-        let limit = if connection.caller.is_privileged() {
-            STUCK_CLIENT
-        } else {
-            self.guest_limit
-        };
-        self.pressed |= waiting > PRESSURE;
-        if waiting > limit && !self.stuck.contains(&watch.connection) {
-            self.stuck.push(watch.connection);
-        }
-    }
-}
-
-/// Whether a guest may know of a change: it can read the node, or could before, or the node above.
-fn sees_change(tree: &Tree, caller: Caller, change: &Change) -> bool {
-    let reads = |list: &PermissionList| list.access(caller).read;
-    let parent_reads = || {
-        change
-            .path
-            .parent()
-            .and_then(|parent| tree.get(&parent))
-            .is_some_and(|node| reads(node.permissions()))
-    };
-    change.previous.as_ref().is_some_and(reads)
-        || change
-            .removed
-            .as_ref()
-            .is_some_and(|node| reads(node.permissions()))
-        || tree
-            .get(&change.path)
-            .is_some_and(|node| reads(node.permissions()))
-        || parent_reads()
-}
-
-/// Whether a guest may know that a node below the removed one is gone.
-fn sees_removal(removed: &Node, top: &Path, path: &Path, node: &Node, caller: Caller) -> bool {
-    let reads = |node: &Node| node.permissions().access(caller).read;
-    let parent = path.parent().and_then(|parent| {
-        if parent == *top {
-            Some(removed)
-        } else {
-            removed.descendant(top.relative(parent.as_str())?)
-        }
-    });
-    reads(node) || parent.is_some_and(reads)
 }
 
 /// Writes a line to the daemon's log.

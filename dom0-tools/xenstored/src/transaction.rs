@@ -18,30 +18,39 @@ pub struct Record {
     observed: BTreeMap<Path, bool>,
     operations: Vec<Operation>,
     changes: Vec<Change>,
+    /// Bytes of paths and values in all of that.
+    bytes: usize,
 }
 
 impl Record {
     /// Notes that the outcome depends on this node's existence, value and permissions.
     pub fn observe(&mut self, path: &Path) {
         if !self.observed.contains_key(path) {
+            self.bytes += path.as_str().len();
             self.observed.insert(path.clone(), false);
         }
     }
 
     /// Notes that the outcome depends on the node's children, too.
     pub fn observe_children(&mut self, path: &Path) {
+        self.observe(path);
         self.observed.insert(path.clone(), true);
     }
 
     /// Notes a change that was made in the transaction's copy.
     pub fn did(&mut self, operation: Operation, change: Change) {
+        self.bytes += change.path.as_str().len();
+        if let Operation::Write(_, value) = &operation {
+            self.bytes += value.len();
+        }
         self.operations.push(operation);
         self.changes.push(change);
     }
 
-    /// How much the record holds, against the limit.
-    pub fn size(&self) -> usize {
-        self.observed.len().max(self.operations.len())
+    /// Whether the record holds more than a guest's may.
+    pub fn is_larger_than(&self, limits: &Limits) -> bool {
+        self.observed.len().max(self.operations.len()) > limits.transaction_nodes
+            || self.bytes > limits.transaction_bytes
     }
 }
 

@@ -7,6 +7,7 @@
 use crate::path::Path;
 use crate::permission::{Access, DomainId, PermissionList};
 use rpds::RedBlackTreeMapSync;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A node: a value, a permission list and children.
@@ -160,18 +161,16 @@ impl Tree {
             .map(|node| (node.content_generation, node.children_generation))
     }
 
-    /// The path itself or the closest one above it where there is a node, and that node.
-    pub fn nearest_existing(&self, path: &Path) -> (Path, &Node) {
-        let mut reached = Path::root();
+    /// The node at the path itself or the closest one above it, and how many components of the path lead there.
+    pub fn nearest_existing(&self, path: &Path) -> (usize, &Node) {
         let mut node = &*self.root;
-        for name in path.components() {
-            let Some(child) = node.children.get(name) else {
-                break;
-            };
-            node = child;
-            reached = reached.child(name);
+        for (depth, name) in path.components().enumerate() {
+            match node.children.get(name) {
+                Some(child) => node = child,
+                None => return (depth, node),
+            }
         }
-        (reached, node)
+        (path.components().count(), node)
     }
 
     /// How many nodes the domain owns.
@@ -241,13 +240,11 @@ impl Tree {
     }
 
     fn create(&mut self, path: &Path, value: &[u8], new_owner: Option<DomainId>) {
-        let (nearest, node) = self.nearest_existing(path);
+        let (depth, node) = self.nearest_existing(path);
+        let nearest = path.prefix(depth);
         let inherited = node.permissions();
         let permissions = new_owner.map_or_else(|| inherited.clone(), |owner| inherited.with_owner(owner));
-        let mut missing = path
-            .components()
-            .skip(nearest.components().count())
-            .collect::<Vec<_>>();
+        let mut missing = path.components().skip(depth).collect::<Vec<_>>();
         let generation = self.generation + 1;
         let created = missing.len();
         // The new branch is built from its tip, so that the tree itself is touched once.
@@ -309,26 +306,27 @@ impl Tree {
         }
     }
 
-    /// What must happen to the tree when a domain is gone: the topmost nodes that it owns are to be removed, and it is
-    /// to be struck from the lists of all others, lest a later domain with its number inherits what it could see.
-    pub fn traces_of(&self, domain: DomainId) -> Vec<Operation> {
+    /// What must happen to the tree when domains are gone: the topmost nodes that they own are to be removed, and they
+    /// are to be struck from the lists of all others, lest later domains with their numbers inherit what they could
+    /// see. One walk finds everything, however many domains there are: guests name domains at will.
+    pub fn traces_of(&self, domains: &BTreeSet<DomainId>) -> Vec<Operation> {
         let mut found = Vec::new();
-        if self.mentions.get(&domain).is_some() {
-            Self::collect_traces(&self.root, &Path::root(), domain, &mut found);
+        if domains.iter().any(|domain| self.mentions.get(domain).is_some()) {
+            Self::collect_traces(&self.root, &Path::root(), domains, &mut found);
         }
         found
     }
 
-    fn collect_traces(node: &Node, path: &Path, domain: DomainId, found: &mut Vec<Operation>) {
-        if node.permissions.owner() == domain && !path.is_root() {
+    fn collect_traces(node: &Node, path: &Path, domains: &BTreeSet<DomainId>, found: &mut Vec<Operation>) {
+        if domains.contains(&node.permissions.owner()) && !path.is_root() {
             found.push(Operation::Remove(path.clone()));
             return;
         }
-        if let Some(permissions) = node.permissions.without(domain) {
+        if let Some(permissions) = node.permissions.without(domains) {
             found.push(Operation::SetPermissions(path.clone(), permissions));
         }
         for (name, child) in node.children.iter() {
-            Self::collect_traces(child, &path.child(name), domain, found);
+            Self::collect_traces(child, &path.child(name), domains, found);
         }
     }
 
@@ -443,14 +441,14 @@ mod tests {
         let list = ["n0", "r5", "r6"].map(|entry| Permission::parse(entry).unwrap());
         let list = PermissionList::new(list.to_vec()).unwrap();
         tree.apply(&Operation::SetPermissions(path("/backend/vif/5"), list), None);
-        for operation in tree.traces_of(guest) {
+        for operation in tree.traces_of(&BTreeSet::from([guest])) {
             tree.apply(&operation, None);
         }
         assert_eq!(
             tree.get(&path("/backend/vif/5")).unwrap().permissions().encode(),
             b"n0\0r6\0"
         );
-        assert!(tree.traces_of(guest).is_empty());
+        assert!(tree.traces_of(&BTreeSet::from([guest])).is_empty());
         assert!(!tree.mentioned_domains().any(|domain| domain == guest));
         tree.check().unwrap();
     }

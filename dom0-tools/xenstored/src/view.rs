@@ -132,8 +132,8 @@ impl View<'_> {
     fn permitted(&mut self, path: &Path, needed: Access) -> Result<&Node, StoreError> {
         self.observe(path)?;
         if self.tree.get(path).is_none() {
-            let (nearest, _) = self.tree.nearest_existing(path);
-            self.observe(&nearest)?;
+            let (depth, _) = self.tree.nearest_existing(path);
+            self.observe(&path.prefix(depth))?;
             let (_, node) = self.tree.nearest_existing(path);
             let visible = node.permissions().access(self.caller).read;
             let creating = needed.write && node.permissions().access(self.caller).write;
@@ -153,11 +153,11 @@ impl View<'_> {
 
     /// Whether the caller may create this node, with a value of this length, and everything missing above it.
     fn check_creation(&mut self, path: &Path, value_length: usize) -> Result<(), StoreError> {
-        let (nearest, node) = self.tree.nearest_existing(path);
+        let (depth, node) = self.tree.nearest_existing(path);
         if !node.permissions().access(self.caller).write {
             return Err(StoreError::AccessDenied);
         }
-        let missing: Vec<&str> = path.components().skip(nearest.components().count()).collect();
+        let missing: Vec<&str> = path.components().skip(depth).collect();
         let permissions_size = node.permissions().entries().len() * size_of::<u64>();
         let first = missing.first().map_or(0, |name| name.len() + 1);
         self.check_size(node.accounted_size() + first)?;
@@ -167,11 +167,11 @@ impl View<'_> {
         {
             return Err(StoreError::NoSpace);
         }
-        // The names between are missing, too, and the result depends on that.
-        let mut between = nearest;
-        for name in missing {
-            between = between.child(name);
-            self.observe(&between)?;
+        // The nodes between are missing, too, and the result depends on that. Without a record it is nothing to note.
+        if self.record.is_some() {
+            for components in depth + 1..=path.components().count() {
+                self.observe(&path.prefix(components))?;
+            }
         }
         Ok(())
     }
@@ -208,7 +208,7 @@ impl View<'_> {
         let full = self
             .record
             .as_ref()
-            .is_some_and(|record| record.size() > self.limits.transaction_nodes);
+            .is_some_and(|record| record.is_larger_than(self.limits));
         if full && !self.caller.is_privileged() {
             Err(StoreError::NoSpace)
         } else {

@@ -537,3 +537,69 @@ fn a_guest_whose_changes_pile_up_elsewhere_is_slowed_down_and_the_idle_watcher_d
     noisy.take(&mut house);
     assert_eq!(noisy.ask(&mut house, Read, 0, "data|"), Ok("".into()));
 }
+
+#[test]
+fn a_stuck_client_in_dom0_slows_guests_down_only_for_a_while() {
+    let mut house = House::with_limits(Limits {
+        nodes: 100_000,
+        node_size: 1 << 30,
+        ..Limits::default()
+    });
+    let mut guest = house.add_guest(5);
+    let stuck = house.store.connect(Caller::CONTROL);
+    house.ask_as(stuck, Watch, 0, "/|t|").unwrap();
+    let name = "n".repeat(1500);
+    let start = house.now;
+    for index in 0..1000 {
+        let payload = format!("data/{index}-{name}|");
+        let bytes = xenstored::wire::encode(Write, 5, 0, payload.replace('|', "\0").as_bytes());
+        guest.send(&mut house, &bytes);
+        guest.take(&mut house);
+    }
+    assert!(house.store.connection(stuck).unwrap().failure().is_some());
+    let elapsed = house.now - start;
+    assert!(
+        (10..30).contains(&elapsed.as_secs()),
+        "slowed down for {elapsed:?}"
+    );
+    assert_eq!(guest.error(), 0);
+}
+
+#[test]
+fn domains_named_at_will_are_forgotten_in_one_go() {
+    let mut house = House::new();
+    let mut guest = house.add_guest(5);
+    for node in 0..200_u16 {
+        guest.ask(&mut house, Write, 0, &format!("data/{node}|")).unwrap();
+        let first = 1000 + 4 * node;
+        let list: String = (first..first + 4).map(|domain| format!("r{domain}|")).collect();
+        guest
+            .ask(&mut house, SetPermissions, 0, &format!("data/{node}|n5|{list}"))
+            .unwrap();
+    }
+    assert_eq!(house.store.tree().mentioned_domains().count(), 802);
+    house.store.check_domains();
+    assert_eq!(house.store.tree().mentioned_domains().count(), 2);
+    assert_eq!(
+        guest.ask(&mut house, GetPermissions, 0, "data/7|"),
+        Ok("n5|".into())
+    );
+    assert_eq!(house.ask(Control, 0, "check|"), done());
+}
+
+#[test]
+fn a_guests_transactions_hold_only_so_many_bytes() {
+    let mut house = House::new();
+    let mut guest = house.add_guest(5);
+    assert_eq!(guest.ask(&mut house, TransactionStart, 0, "|"), Ok("1|".into()));
+    let value = "v".repeat(2000);
+    let written = (0..1000)
+        .take_while(|_| {
+            guest
+                .ask(&mut house, Write, 1, &format!("data/x|{value}"))
+                .is_ok()
+        })
+        .count();
+    assert!((100..200).contains(&written), "{written}");
+    assert_eq!(guest.ask(&mut house, TransactionEnd, 1, "F|"), done());
+}
