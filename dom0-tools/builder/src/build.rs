@@ -3,25 +3,21 @@
 use crate::cpu_policy::adjustments;
 use crate::cpu_state::entry_records;
 use crate::error::Error;
+use crate::guest_memory::GuestMemory;
 use crate::layout::{ACPI_TABLES, CONSOLE_FRAME, IDENTITY_TABLE_FRAME, MIB, STORE_FRAME, memory_ranges};
 use crate::plan::{Piece, Plan};
-use control::{DomainId, GrantReference, HvmParameter, Hypervisor, NewDomain, PAGE_SIZE, Port, Resource};
-use std::sync::atomic::Ordering;
+use control::{DomainId, GrantReference, HvmParameter, Hypervisor, NewDomain, PAGE_SIZE, Port};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 const SUPERPAGE_ORDER: u32 = 9;
 /// Superpages given in one step, between two reports of progress.
 const SUPERPAGES_PER_STEP: usize = 64;
-/// Pages mapped at once: enough that setting a mapping up costs nothing beside its pages.
-const PAGES_PER_MAPPING: usize = 2048;
 /// Highest event channel port, as Xen's tools set it.
 const MAX_EVENT_PORT: u32 = 1023;
 /// Room above `max_memory` for the pages that are no ordinary memory.
 const MEMORY_SLACK_KIB: u64 = 1024;
 /// "No missed ticks pending": the timer mode that Xen's tools choose.
 const TIMER_MODE: u64 = 1;
-/// A grant entry that permits access.
-const GRANT_PERMIT_ACCESS: u16 = 1;
 
 /// What is being done, for whoever shows progress. Counts are bytes.
 #[derive(Clone, Copy, Debug)]
@@ -108,9 +104,10 @@ impl Construction<'_> {
     fn run(&self, progress: &mut dyn FnMut(Step)) -> Result<Built, Error> {
         self.set_limits()?;
         self.populate(progress)?;
-        self.load(progress)?;
-        self.fill_special_pages()?;
-        let (store_port, console_port) = self.open_rings()?;
+        let memory = GuestMemory::open(self.hypervisor, self.domain)?;
+        self.load(&memory, progress)?;
+        self.fill_special_pages(&memory)?;
+        let (store_port, console_port) = self.open_rings(&memory)?;
         self.set_entry_state()?;
         Ok(Built {
             domain: self.domain,
@@ -187,7 +184,7 @@ impl Construction<'_> {
         Ok(())
     }
 
-    fn load(&self, progress: &mut dyn FnMut(Step)) -> Result<(), Error> {
+    fn load(&self, memory: &GuestMemory<'_>, progress: &mut dyn FnMut(Step)) -> Result<(), Error> {
         let total = self
             .plan
             .pieces
@@ -196,7 +193,7 @@ impl Construction<'_> {
             .sum();
         let mut done = 0;
         for piece in &self.plan.pieces {
-            self.load_piece(piece, &mut |bytes| {
+            memory.write(piece.address, &piece.bytes, &mut |bytes| {
                 done += bytes;
                 progress(Step::Loading { done, total });
             })?;
@@ -204,40 +201,20 @@ impl Construction<'_> {
         Ok(())
     }
 
-    fn load_piece(&self, piece: &Piece<'_>, loaded: &mut dyn FnMut(u64)) -> Result<(), Error> {
-        let mut address = piece.address;
-        let mut bytes = piece.bytes.as_ref();
-        while !bytes.is_empty() {
-            let offset = (address % PAGE) as usize;
-            let count = bytes.len().min(PAGES_PER_MAPPING * PAGE_SIZE - offset);
-            let first = address / PAGE;
-            let frames: Vec<u64> = (first..first + (offset + count).div_ceil(PAGE_SIZE) as u64).collect();
-            let (now, later) = bytes.split_at(count);
-            self.hypervisor
-                .map_foreign(self.domain, &frames)?
-                .write_bytes(offset, now);
-            loaded(count as u64);
-            address += count as u64;
-            bytes = later;
-        }
-        Ok(())
-    }
-
     /// The identity page table, and rings that are certainly empty.
-    fn fill_special_pages(&self) -> Result<(), Error> {
-        let frames = [STORE_FRAME, IDENTITY_TABLE_FRAME, CONSOLE_FRAME];
-        let pages = self.hypervisor.map_foreign(self.domain, &frames)?;
+    fn fill_special_pages(&self, memory: &GuestMemory<'_>) -> Result<(), Error> {
         // 1024 entries of 4 MiB: present, writable, user, accessed, dirty, large.
         let identity: Vec<u8> = (0..1024_u32)
             .flat_map(|entry| (entry << 22 | 0xe7).to_le_bytes())
             .collect();
-        pages.write_bytes(0, &[0; PAGE_SIZE]);
-        pages.write_bytes(PAGE_SIZE, &identity);
-        pages.write_bytes(2 * PAGE_SIZE, &[0; PAGE_SIZE]);
+        memory.write(IDENTITY_TABLE_FRAME * PAGE, &identity, &mut |_| {})?;
+        for ring in [STORE_FRAME, CONSOLE_FRAME] {
+            memory.write(ring * PAGE, &[0; PAGE_SIZE], &mut |_| {})?;
+        }
         Ok(())
     }
 
-    fn open_rings(&self) -> Result<(Port, Port), Error> {
+    fn open_rings(&self, memory: &GuestMemory<'_>) -> Result<(Port, Port), Error> {
         let Self {
             hypervisor, domain, ..
         } = *self;
@@ -252,20 +229,8 @@ impl Construction<'_> {
         ] {
             hypervisor.set_parameter(domain, parameter, value)?;
         }
-        let table = hypervisor.map_resource(domain, Resource::GrantTable, 0, 1)?;
-        for (reference, frame) in [
-            (GrantReference::CONSOLE, CONSOLE_FRAME),
-            (GrantReference::STORE, STORE_FRAME),
-        ] {
-            // Version 1: flags and domain share a word, which makes the entry valid and is written last.
-            let entry = reference.0 as usize * 8;
-            table.store_u32(entry + 4, frame as u32, Ordering::Release);
-            table.store_u32(
-                entry,
-                u32::from(DomainId::CONTROL.0) << 16 | u32::from(GRANT_PERMIT_ACCESS),
-                Ordering::Release,
-            );
-        }
+        memory.grant(GrantReference::CONSOLE, CONSOLE_FRAME);
+        memory.grant(GrantReference::STORE, STORE_FRAME);
         Ok((store, console))
     }
 

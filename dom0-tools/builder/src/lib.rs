@@ -10,6 +10,7 @@ mod build;
 mod cpu_policy;
 mod cpu_state;
 mod error;
+mod guest_memory;
 mod layout;
 mod plan;
 mod start_info;

@@ -2,11 +2,11 @@
 
 use crate::acpi;
 use crate::error::Error;
-use kernel_image::KernelFault;
-use kernel_image::{Kernel, elf_file};
 use crate::layout::{ACPI_TABLES, LOW_MEMORY_LIMIT, MIB, memory_map, page_align};
 use crate::start_info::StartInfo;
 use control::{MemoryRange, PAGE_SIZE};
+use kernel_image::KernelFault;
+use kernel_image::{Kernel, elf_file};
 use std::borrow::Cow;
 
 /// A guest's size.

@@ -5,7 +5,7 @@
 //!
 //! - [`Hypervisor`]: typed hypercalls through `/dev/xen/privcmd`;
 //! - [`EventChannels`]: interdomain notifications and virtual interrupts (`/dev/xen/evtchn`);
-//! - [`GrantMapping`]: pages another domain granted to us (`/dev/xen/gntdev`);
+//! - [`GrantMapping`], [`GrantCopier`]: pages another domain granted to us (`/dev/xen/gntdev`);
 //! - [`ForeignMapping`] and [`ResourceMapping`]: a domain's memory, and the hypervisor's pages about a domain;
 //! - [`LoopDevice`]: a file as a block device, for the block backend;
 //! - [`LocalStoreRing`]: the store ring of dom0's own kernel (`/dev/xen/xenbus_backend`);
@@ -20,6 +20,7 @@ mod error;
 mod event_channel;
 mod foreign;
 mod grant;
+mod grant_copy;
 mod hvm;
 mod hypervisor;
 mod layout;
@@ -36,6 +37,7 @@ pub use error::{Error, Result};
 pub use event_channel::{ChannelState, ChannelStatus, EventChannels, Port, VirtualInterrupt};
 pub use foreign::{ForeignMapping, Resource, ResourceMapping};
 pub use grant::{GrantMapping, GrantReference};
+pub use grant_copy::GrantCopier;
 pub use hvm::HvmParameter;
 pub use hypervisor::Hypervisor;
 pub use loop_device::LoopDevice;

@@ -45,6 +45,17 @@ impl SharedMemory {
         })
     }
 
+    /// Fresh memory of this process, for drivers to read from.
+    pub(crate) fn anonymous(length: usize, operation: &'static str) -> Result<Self> {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: the kernel chooses a fresh address, so no existing memory is affected.
+        let base = unsafe {
+            rustix::mm::mmap_anonymous(std::ptr::null_mut(), length, protection, MapFlags::PRIVATE)
+        };
+        let base = NonNull::new(base.map_err(failed(operation))?.cast()).expect("mmap gives no null");
+        Ok(Self { base, length })
+    }
+
     /// Takes over a mapping made elsewhere in this crate.
     ///
     /// # Safety
@@ -164,13 +175,7 @@ mod tests {
     use super::*;
 
     fn anonymous(length: usize) -> SharedMemory {
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a fresh anonymous mapping.
-        let base =
-            unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), length, protection, MapFlags::SHARED) };
-        let base = NonNull::new(base.unwrap().cast()).unwrap();
-        // SAFETY: just mapped, with this length.
-        unsafe { SharedMemory::from_mapping(base, length) }
+        SharedMemory::anonymous(length, "test").unwrap()
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use super::done;
 use crate::arguments::Request;
+use crate::config::Action;
 use crate::domain::{self, Domain};
 use crate::failure::{Failure, Result};
 use crate::machine::Machine;
 use crate::reap;
-use crate::record::Phase;
+use crate::record::{Phase, Record};
 use crate::store_tree::domain_path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -18,14 +19,18 @@ pub fn shutdown(machine: &mut Machine, request: &Request, as_json: bool) -> Resu
     let domain = domain::find_guest(machine, &request.domain, "shut down")?;
     ask(machine, &domain, "poweroff")?;
     let waited = wait(machine, &domain, request, |machine, domain| {
-        // Where on_poweroff keeps it, a guest that stopped is one that is off.
-        Ok(machine.hypervisor.domain_info(domain.id())?.is_none_or(|info| {
-            info.shutdown.is_some()
-                && domain
-                    .record
-                    .as_ref()
-                    .is_some_and(|record| record.config.on_poweroff == crate::config::Action::Preserve)
-        }))
+        Ok(match machine.hypervisor.domain_info(domain.id())? {
+            // Its record goes last: then all that it held is free.
+            None => machine
+                .records
+                .load(domain.uuid())?
+                .is_none_or(|record| record.domain != Some(domain.id().0)),
+            // Where on_poweroff keeps it, a guest that stopped is one that is off.
+            Some(info) => {
+                let kept = |record: &Record| record.config.on_poweroff == Action::Preserve;
+                info.shutdown.is_some() && domain.record.as_ref().is_none_or(kept)
+            }
+        })
     })?;
     done(&domain, "shutdown", waited, as_json);
     Ok(())
