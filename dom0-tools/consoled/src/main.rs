@@ -48,3 +48,14 @@ fn main() -> anyhow::Result<()> {
     }
     daemon.run()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_options_are_well_formed() {
+        Options::command().debug_assert();
+    }
+}

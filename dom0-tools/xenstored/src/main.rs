@@ -37,7 +37,7 @@ struct Options {
     #[arg(short = 'Q', long, value_name = "NAME=NUMBER")]
     quota: Vec<String>,
     /// Write every request to the log
-    #[arg(short = 'V', long)]
+    #[arg(short = 'v', long)]
     verbose: bool,
     /// Say on standard output when ready: how the command learns that its daemon is
     #[arg(long, hide = true)]
