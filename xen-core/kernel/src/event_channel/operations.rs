@@ -45,6 +45,9 @@ impl<M: Machine> Kernel<M> {
         remote_port: Port,
     ) -> Result<Port, Error> {
         let mut pair = Pair::lock(local, remote);
+        if pair.remote().has_ended() {
+            return Err(Error::EINVAL);
+        }
         match pair.remote().slot(remote_port).map(|slot| &slot.state) {
             Some(State::Unbound { remote: expected }) if *expected == local.id => {}
             _ => return Err(Error::EINVAL),

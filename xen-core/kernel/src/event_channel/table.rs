@@ -230,6 +230,11 @@ impl<M: Machine> Table<M> {
         self.ended = true;
     }
 
+    /// Whether the domain ends.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// The port that a vCPU's virtual interrupt is bound to.
     pub fn virq_port(&self, vcpu: u32, number: u32) -> Option<Port> {
         let port = *self.virqs.get(vcpu as usize)?.get(number as usize)?;
