@@ -21,7 +21,10 @@ const OEM: [u8; 6] = *b"XENLTH";
 const HEADER: usize = 36;
 
 fn checksum(bytes: &[u8]) -> u8 {
-    bytes.iter().fold(0u8, |sum, &byte| sum.wrapping_add(byte)).wrapping_neg()
+    bytes
+        .iter()
+        .fold(0u8, |sum, &byte| sum.wrapping_add(byte))
+        .wrapping_neg()
 }
 
 fn table(signature: &[u8; 4], revision: u8, body: &[u8]) -> Vec<u8> {
@@ -82,7 +85,11 @@ pub fn build<M: Machine>(machine: &M, vcpus: u32, base: u64) -> Result<Vec<u8>, 
     const RSDP: usize = 36;
     const ALIGNED: usize = 64;
     let madt = madt(machine, vcpus);
-    let shown = machine.platform().acpi_tables.iter().filter(|table| SHOWN.contains(&table.signature));
+    let shown = machine
+        .platform()
+        .acpi_tables
+        .iter()
+        .filter(|table| SHOWN.contains(&table.signature));
     let madt_at = base + ALIGNED as u64;
     let xsdt_at = madt_at + madt.len().next_multiple_of(ALIGNED) as u64;
     let mut pointers = Vec::new();
@@ -106,7 +113,11 @@ pub fn build<M: Machine>(machine: &M, vcpus: u32, base: u64) -> Result<Vec<u8>, 
     bytes.extend_from_slice(&madt);
     bytes.resize((xsdt_at - base) as usize, 0);
     bytes.extend_from_slice(&xsdt);
-    if bytes.len() as u64 > SPACE { Err(Error::ENOMEM) } else { Ok(bytes) }
+    if bytes.len() as u64 > SPACE {
+        Err(Error::ENOMEM)
+    } else {
+        Ok(bytes)
+    }
 }
 
 /// The ports that firmware's fixed description gives to the operating system, for the domain to drive itself: power
@@ -117,7 +128,14 @@ pub fn direct_ports<M: Machine>(machine: &M, config: &mut DomainConfig) {
     const GPE: [(usize, usize); 2] = [(80, 92), (84, 93)];
     const PM1_EVENT_LENGTH: usize = 88;
     const NEEDED: usize = 96;
-    let Some(entry) = machine.platform().acpi_tables.iter().find(|table| &table.signature == b"FACP") else { return };
+    let Some(entry) = machine
+        .platform()
+        .acpi_tables
+        .iter()
+        .find(|table| &table.signature == b"FACP")
+    else {
+        return;
+    };
     let mut fadt = [0; NEEDED];
     if (entry.length as usize) < NEEDED || !machine.read_firmware(HostAddress(entry.address.0), &mut fadt) {
         return;
@@ -125,10 +143,14 @@ pub fn direct_ports<M: Machine>(machine: &M, config: &mut DomainConfig) {
     let port = |at: usize| u16::from_le_bytes([fadt[at], fadt[at + 1]]);
     let mut allow = |first: u16, length: u8| {
         if first != 0 && length != 0 {
-            config.direct_ports.push((first, first.saturating_add(u16::from(length) - 1)));
+            config
+                .direct_ports
+                .push((first, first.saturating_add(u16::from(length) - 1)));
         }
     };
     allow(port(SMI_COMMAND), 2);
-    PM1_EVENT.iter().for_each(|&at| allow(port(at), fadt[PM1_EVENT_LENGTH]));
+    PM1_EVENT
+        .iter()
+        .for_each(|&at| allow(port(at), fadt[PM1_EVENT_LENGTH]));
     GPE.iter().for_each(|&(at, length)| allow(port(at), fadt[length]));
 }

@@ -72,7 +72,8 @@ impl<M: Machine> Kernel<M> {
         let command_line = modules.command_line(0).unwrap_or("");
         let memory = self.control_memory()?;
         let elf = elf_file(file, memory).map_err(|fault| format!("the dom0 kernel is unusable: {fault}"))?;
-        let kernel = KernelImage::parse(&elf).map_err(|fault| format!("the dom0 kernel is unusable: {fault}"))?;
+        let kernel =
+            KernelImage::parse(&elf).map_err(|fault| format!("the dom0 kernel is unusable: {fault}"))?;
 
         let domain = self.create_control_domain()?;
         let layout = self.lay_out(memory);
@@ -81,8 +82,11 @@ impl<M: Machine> Kernel<M> {
         let start_info = load(&domain, &layout, &elf, &kernel, modules.bytes(1), command_line)?;
         drop(elf);
         self.write_tables(&domain, &layout)?;
-        *domain.memory_map.lock() =
-            layout.regions.iter().map(|region| (region.start, region.end - region.start, region.kind)).collect();
+        *domain.memory_map.lock() = layout
+            .regions
+            .iter()
+            .map(|region| (region.start, region.end - region.start, region.kind))
+            .collect();
         self.enter_kernel(&domain, kernel.entry, start_info)?;
         log::info!(
             "dom0: {} MiB, {} vCPUs, kernel entry {:#x}, '{command_line}'",
@@ -90,7 +94,7 @@ impl<M: Machine> Kernel<M> {
             domain.vcpus.len(),
             kernel.entry
         );
-        domain.paused_by_toolstack.store(false, Ordering::SeqCst);
+        domain.toolstack_pauses.store(0, Ordering::SeqCst);
         self.unpause_domain(&domain);
         Ok(())
     }
@@ -119,7 +123,10 @@ impl<M: Machine> Kernel<M> {
     }
 
     fn create_control_domain(&self) -> Result<Arc<Domain<M>>, String> {
-        let vcpus = self.options.control_vcpus.unwrap_or(self.machine.processors() as u32);
+        let vcpus = self
+            .options
+            .control_vcpus
+            .unwrap_or(self.machine.processors() as u32);
         let mut config = DomainConfig {
             handle: [0; 16],
             max_vcpus: vcpus.min(crate::domain::MAX_VCPUS),
@@ -157,7 +164,11 @@ impl<M: Machine> Kernel<M> {
         let mut take = |start: u64, limit: u64| {
             let end = start + left.min(limit.saturating_sub(start));
             left -= end - start;
-            regions.push(Region { start, end, kind: memory_kind::RAM });
+            regions.push(Region {
+                start,
+                end,
+                kind: memory_kind::RAM,
+            });
             end
         };
         take(0, LOW_END);
@@ -166,16 +177,32 @@ impl<M: Machine> Kernel<M> {
         if high_end == FOUR_GIB {
             regions.pop();
         }
-        regions.push(Region { start: LOW_END, end: ONE_MIB, kind: memory_kind::RESERVED });
-        regions.push(Region { start: low_end, end: low_end + acpi_tables::SPACE, kind: memory_kind::ACPI });
+        regions.push(Region {
+            start: LOW_END,
+            end: ONE_MIB,
+            kind: memory_kind::RESERVED,
+        });
+        regions.push(Region {
+            start: low_end,
+            end: low_end + acpi_tables::SPACE,
+            kind: memory_kind::ACPI,
+        });
         for region in &self.machine.platform().memory_map {
             let start = region.start.0;
             if region.kind != 1 && start >= ONE_MIB {
-                regions.push(Region { start, end: start.saturating_add(region.length), kind: region.kind });
+                regions.push(Region {
+                    start,
+                    end: start.saturating_add(region.length),
+                    kind: region.kind,
+                });
             }
         }
         regions.sort_unstable_by_key(|region| region.start);
-        Layout { regions, tables: low_end, low_end }
+        Layout {
+            regions,
+            tables: low_end,
+            low_end,
+        }
     }
 
     fn populate(&self, domain: &Arc<Domain<M>>, layout: &Layout) -> Result<(), String> {
@@ -214,13 +241,22 @@ impl<M: Machine> Kernel<M> {
             .filter(|region| (E820_RESERVED..=E820_NVS).contains(&region.kind) && region.start.0 >= ONE_MIB)
             // Large reserved stretches are address space, not tables.
             .filter(|region| region.length <= 64 << 20)
-            .map(|region| (region.start.0 / PAGE, (region.start.0 + region.length).div_ceil(PAGE)))
+            .map(|region| {
+                (
+                    region.start.0 / PAGE,
+                    (region.start.0 + region.length).div_ceil(PAGE),
+                )
+            })
             .chain([(LOW_END / PAGE, ONE_MIB / PAGE)]);
         for (first, end) in shown {
             for frame in first..end {
                 if self.machine.may_expose(HostFrame(frame)) {
                     // Where dom0 has memory of its own instead, that stays.
-                    let _ = domain.physmap.insert_device(GuestFrame(frame), HostFrame(frame), Permissions::READ_WRITE);
+                    let _ = domain.physmap.insert_device(
+                        GuestFrame(frame),
+                        HostFrame(frame),
+                        Permissions::READ_WRITE,
+                    );
                 }
             }
         }
@@ -235,10 +271,27 @@ impl<M: Machine> Kernel<M> {
     /// The boot vCPU in the state that PVH prescribes: 32-bit protected mode, flat, paging off, start_info in ebx.
     fn enter_kernel(&self, domain: &Arc<Domain<M>>, entry: u64, start_info: u64) -> Result<(), String> {
         let vcpu = VcpuHandle::new(domain, 0).ok_or("dom0 has no vCPU")?;
-        let code = Segment { selector: 0, attributes: 0xc9b, limit: u32::MAX, base: 0 };
-        let data = Segment { attributes: 0xc93, ..code };
-        let task = Segment { selector: 0, attributes: 0x8b, limit: 0x67, base: 0 };
-        let mut registers = Registers { rip: entry, rflags: 2, ..Registers::default() };
+        let code = Segment {
+            selector: 0,
+            attributes: 0xc9b,
+            limit: u32::MAX,
+            base: 0,
+        };
+        let data = Segment {
+            attributes: 0xc93,
+            ..code
+        };
+        let task = Segment {
+            selector: 0,
+            attributes: 0x8b,
+            limit: 0x67,
+            base: 0,
+        };
+        let mut registers = Registers {
+            rip: entry,
+            rflags: 2,
+            ..Registers::default()
+        };
         registers.general[register::RBX] = start_info;
         let mut context = vcpu.context.lock();
         let state = ArchitecturalState {
@@ -253,7 +306,9 @@ impl<M: Machine> Kernel<M> {
             efer: 0,
             ..context.save()
         };
-        context.restore(&state).map_err(|_| "dom0's entry state was refused by the processor")?;
+        context
+            .restore(&state)
+            .map_err(|_| "dom0's entry state was refused by the processor")?;
         drop(context);
         vcpu.initialised.store(true, Ordering::SeqCst);
         vcpu.stops.fetch_and(!stop::DOWN, Ordering::SeqCst);
@@ -262,8 +317,11 @@ impl<M: Machine> Kernel<M> {
 }
 
 fn write<M: Machine>(domain: &Arc<Domain<M>>, at: u64, bytes: &[u8]) -> Result<(), String> {
-    write_physical(&domain.physmap, GuestAddress(at), bytes)
-        .map_err(|_| format!("dom0 has no memory at {at:#x}, where its kernel or files must go: give it more with dom0_mem="))
+    write_physical(&domain.physmap, GuestAddress(at), bytes).map_err(|_| {
+        format!(
+            "dom0 has no memory at {at:#x}, where its kernel or files must go: give it more with dom0_mem="
+        )
+    })
 }
 
 /// Put kernel, start info and initial file system into memory. Returns where the start info is.
@@ -276,13 +334,19 @@ fn load<M: Machine>(
     command_line: &str,
 ) -> Result<u64, String> {
     for segment in &kernel.segments {
-        let bytes = elf.get(segment.file.clone()).ok_or("the dom0 kernel is truncated")?;
+        let bytes = elf
+            .get(segment.file.clone())
+            .ok_or("the dom0 kernel is truncated")?;
         write(domain, segment.address, bytes)?;
     }
     let info_at = kernel.end().next_multiple_of(PAGE);
     let mut cursor = info_at + size_of::<StartInfo>() as u64;
     let module_at = cursor;
-    cursor += if initramfs.is_some() { size_of::<Module>() as u64 } else { 0 };
+    cursor += if initramfs.is_some() {
+        size_of::<Module>() as u64
+    } else {
+        0
+    };
     let map_at = cursor;
     let map: Vec<MemoryMapEntry> = layout
         .regions
@@ -320,7 +384,11 @@ fn load<M: Machine>(
     };
     write(domain, info_at, info.as_bytes())?;
     if let Some(bytes) = initramfs {
-        let module = Module { address: files_at, size: bytes.len() as u64, ..Module::default() };
+        let module = Module {
+            address: files_at,
+            size: bytes.len() as u64,
+            ..Module::default()
+        };
         write(domain, module_at, module.as_bytes())?;
         write(domain, files_at, bytes)?;
     }

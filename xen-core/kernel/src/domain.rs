@@ -8,7 +8,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hypercall_abi::{DomainId, Error};
 use machine::Machine;
@@ -100,10 +100,10 @@ pub struct Domain<M: Machine> {
     pub claimed: AtomicU64,
     /// Why and whether it ended.
     pub lifecycle: Lock<Lifecycle>,
-    /// Holds on its running: one of the toolstack's (`paused_by_toolstack`) and those of operations under way.
+    /// Holds on its running: the toolstack's (counted apart below) and those of operations under way.
     pub pauses: AtomicU32,
-    /// The toolstack paused it.
-    pub paused_by_toolstack: AtomicBool,
+    /// How often the toolstack paused it: once from the start.
+    pub toolstack_pauses: AtomicU32,
     /// Paused since creation and never unpaused: not yet started.
     pub created_at: u64,
     /// `VMASST_TYPE_*` bits.
@@ -175,7 +175,7 @@ impl<M: Machine> Domain<M> {
             claimed: AtomicU64::new(0),
             lifecycle: Lock::new(Lifecycle::default()),
             pauses: AtomicU32::new(1),
-            paused_by_toolstack: AtomicBool::new(true),
+            toolstack_pauses: AtomicU32::new(1),
             created_at: machine.now(),
             assists: AtomicU64::new(0),
             io_apic,

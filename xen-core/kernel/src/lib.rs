@@ -86,7 +86,10 @@ impl<M: Machine> Kernel<M> {
     pub fn announce(&self) {
         let memory = self.machine.memory();
         let (major, minor) = VERSION;
-        log::info!("Xenolith {} (the interface of Xen {major}.{minor})", env!("CARGO_PKG_VERSION"));
+        log::info!(
+            "Xenolith {} (the interface of Xen {major}.{minor})",
+            env!("CARGO_PKG_VERSION")
+        );
         log::info!(
             "{} processors at {}.{:03} MHz, {} MiB of memory, {} MiB free; loaded by {}",
             self.machine.processors(),

@@ -311,7 +311,9 @@ impl<M: Machine> Kernel<M> {
 
     /// Something happened that this vCPU waits for, or that it must look at: end its block, and make it look if it runs.
     pub fn unblock(&self, vcpu: &VcpuHandle<M>) {
-        let before = vcpu.stops.fetch_and(!(stop::BLOCKED | stop::POLLING), Ordering::SeqCst);
+        let before = vcpu
+            .stops
+            .fetch_and(!(stop::BLOCKED | stop::POLLING), Ordering::SeqCst);
         if before & stop::POLLING != 0 {
             // An interrupt ends a poll as well: the guest may poll for what its handler must do first.
             vcpu.polling.store(0, Ordering::SeqCst);

@@ -64,7 +64,7 @@ pub fn domain_with(kernel: &TestKernel, id: u16, config: &DomainConfig, pages: u
         vcpu.stops.fetch_and(!stop::DOWN, Ordering::SeqCst);
     }
     domain.pauses.store(0, Ordering::SeqCst);
-    domain.paused_by_toolstack.store(false, Ordering::SeqCst);
+    domain.toolstack_pauses.store(0, Ordering::SeqCst);
     for frame in 0..pages {
         populate(kernel, &domain, frame);
     }

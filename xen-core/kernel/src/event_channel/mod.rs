@@ -45,7 +45,9 @@ impl<M: Machine> EventChannels<M> {
     /// # Errors
     /// ENOMEM.
     pub fn new(max_port: Port) -> Result<Self, Error> {
-        Ok(EventChannels { table: Lock::new(Table::new(max_port)?) })
+        Ok(EventChannels {
+            table: Lock::new(Table::new(max_port)?),
+        })
     }
 
     fn lock(&self) -> LockGuard<'_, Table<M>> {
@@ -64,15 +66,24 @@ impl<'a, M: Machine> Pair<'a, M> {
     /// that addresses decide between equals.
     fn lock(local: &'a Arc<Domain<M>>, remote: &'a Arc<Domain<M>>) -> Self {
         if Arc::ptr_eq(local, remote) {
-            return Pair { local: local.events.lock(), remote: None };
+            return Pair {
+                local: local.events.lock(),
+                remote: None,
+            };
         }
         let rank = |domain: &Arc<Domain<M>>| (domain.id.0, Arc::as_ptr(domain).addr());
         if rank(local) < rank(remote) {
             let local = local.events.lock();
-            Pair { local, remote: Some(remote.events.lock()) }
+            Pair {
+                local,
+                remote: Some(remote.events.lock()),
+            }
         } else {
             let remote = remote.events.lock();
-            Pair { local: local.events.lock(), remote: Some(remote) }
+            Pair {
+                local: local.events.lock(),
+                remote: Some(remote),
+            }
         }
     }
 
@@ -92,7 +103,10 @@ struct Raised {
 
 /// Whether a virtual interrupt exists once for the machine rather than for each vCPU.
 fn is_global(number: u32) -> bool {
-    !matches!(number, virq::TIMER | virq::DEBUG | virq::XENOPROF | virq::PERFORMANCE_COUNTER)
+    !matches!(
+        number,
+        virq::TIMER | virq::DEBUG | virq::XENOPROF | virq::PERFORMANCE_COUNTER
+    )
 }
 
 impl<M: Machine> Kernel<M> {
@@ -100,7 +114,9 @@ impl<M: Machine> Kernel<M> {
     pub fn send_virq(&self, domain: &Arc<Domain<M>>, vcpu: u32, number: u32) {
         let (port, raised) = {
             let mut table = domain.events.lock();
-            let Some(port) = table.virq_port(vcpu, number) else { return };
+            let Some(port) = table.virq_port(vcpu, number) else {
+                return;
+            };
             (port, table.mark(domain, port))
         };
         self.deliver(domain, port, raised);
@@ -138,7 +154,9 @@ impl<M: Machine> Kernel<M> {
     /// Tell whoever must know that a port became pending. No table is locked.
     fn deliver(&self, domain: &Arc<Domain<M>>, port: Port, raised: Raised) {
         if raised.newly {
-            self.wake_pollers(domain, |polling| polling == port.wrapping_add(1) || polling == u32::MAX);
+            self.wake_pollers(domain, |polling| {
+                polling == port.wrapping_add(1) || polling == u32::MAX
+            });
         }
         if let Some(vcpu) = raised.upcall.and_then(|index| VcpuHandle::new(domain, index)) {
             self.raise_upcall(&vcpu);

@@ -367,7 +367,10 @@ fn the_end_of_a_domain_leaves_nothing_behind() {
     let waiting = kernel.allocate_unbound(&guest, control.id).unwrap();
     kernel.init_control(&guest, 0, GuestFrame(0), 0).unwrap();
     assert!(!kernel.close_all_ports(&guest), "in bounded pieces");
-    assert_eq!(kernel.bind_interdomain(&control, &guest, waiting), Err(Error::EINVAL));
+    assert_eq!(
+        kernel.bind_interdomain(&control, &guest, waiting),
+        Err(Error::EINVAL)
+    );
     while !kernel.close_all_ports(&guest) {}
     assert_eq!((Arc::strong_count(&control), Arc::strong_count(&guest)), shares);
     for port in ours {

@@ -138,9 +138,7 @@ fn reset<M: Machine>(call: &mut Call<'_, M>, argument: u64) -> Answer {
     let Reset { domain } = call.read(argument)?;
     let target = call.target(domain)?;
     // Another's events are swept away only while it stands still.
-    let paused = target
-        .paused_by_toolstack
-        .load(core::sync::atomic::Ordering::SeqCst);
+    let paused = target.toolstack_pauses.load(core::sync::atomic::Ordering::SeqCst) != 0;
     if !alloc::sync::Arc::ptr_eq(&target, call.domain()) && !paused {
         return Err(Error::EINVAL);
     }
@@ -272,8 +270,8 @@ mod tests {
         assert_eq!(result, error(Error::EINVAL), "not while it runs");
         guest
             .domain()
-            .paused_by_toolstack
-            .store(true, core::sync::atomic::Ordering::SeqCst);
+            .toolstack_pauses
+            .store(1, core::sync::atomic::Ordering::SeqCst);
         let (result, _) = hypercall_with(
             &kernel,
             &control,

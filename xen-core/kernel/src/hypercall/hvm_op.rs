@@ -33,7 +33,11 @@ pub fn handle<M: Machine>(call: &mut Call<'_, M>) -> Answer {
 
 fn index_of(request: &Param) -> Result<usize, Error> {
     let index = request.index as usize;
-    if index >= HVM_PARAMETERS { Err(Error::EINVAL) } else { Ok(index) }
+    if index >= HVM_PARAMETERS {
+        Err(Error::EINVAL)
+    } else {
+        Ok(index)
+    }
 }
 
 fn get_param<M: Machine>(call: &mut Call<'_, M>, argument: u64) -> Answer {

@@ -1,0 +1,281 @@
+//! A domain's beginning, end, limits and state.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use hypercall_abi::domctl::{
+    CreateDomain, DomainInfo, Domctl, GRANT_VERSION_MASK, INVALID_MAX_VCPU_ID, MaxMemory, MaxVcpus,
+    NodeAffinity, PagingMempool, SchedCredit, SchedulerOp, SetDomainHandle, create_flag, info_flag,
+    scheduler, scheduler_command,
+};
+use hypercall_abi::vcpu::runstate;
+use hypercall_abi::xen::{ArchDomainConfig, emulation};
+use hypercall_abi::{DomainId, Error, payload};
+use machine::Machine;
+
+use super::bitmap::{read_bitmap, write_bitmap};
+use super::{Handled, Reply};
+use crate::Kernel;
+use crate::cpu_policy::CpuPolicy;
+use crate::domain::{Domain, DomainConfig, MAX_VCPUS};
+use crate::hypercall::Call;
+use crate::lifecycle::Destruction;
+use crate::vcpu::{Place, stop};
+
+/// Frames of grant table, and of maptrack, when the toolstack leaves it to us.
+const DEFAULT_GRANT_FRAMES: u32 = 64;
+const DEFAULT_MAPTRACK_FRAMES: u32 = 1024;
+/// The most that it may ask for.
+const MOST_GRANT_FRAMES: u32 = 1024;
+const MOST_MAPTRACK_FRAMES: u32 = 4096;
+/// Pauses of the toolstack's that are counted; Xen's answer past that has a number that its own ABI does not define.
+const MOST_PAUSES: u32 = 255;
+
+pub fn create<M: Machine>(call: &Call<'_, M>, request: &mut Domctl) -> Handled {
+    let wanted: CreateDomain = request.view();
+    let config = check_create(&wanted)?;
+    let id = match request.domain {
+        DomainId(0) | DomainId::INVALID => None,
+        id if id.is_reserved() => None,
+        id => Some(id),
+    };
+    let policy = Arc::new(CpuPolicy::of_machine(call.machine()));
+    let domain = call.kernel.create_domain(id, &config, policy)?;
+    request.domain = domain.id;
+    request.set_view(&wanted);
+    Ok(Reply::Structure)
+}
+
+fn limit(wanted: i32, default: u32, most: u32) -> Result<u32, Error> {
+    match wanted {
+        -1 => Ok(default),
+        _ => u32::try_from(wanted)
+            .ok()
+            .filter(|&frames| frames <= most)
+            .ok_or(Error::EINVAL),
+    }
+}
+
+fn check_create(wanted: &CreateDomain) -> Result<DomainConfig, Error> {
+    const OFFERED: u32 = create_flag::HVM | create_flag::HAP;
+    // Flags that only say where a domain's duties lie change nothing here.
+    const HARMLESS: u32 = create_flag::STORE_DOMAIN | create_flag::OUT_OF_SYNC_OFF;
+    if wanted.flags & OFFERED != OFFERED || wanted.flags & !(OFFERED | HARMLESS) != 0 {
+        return Err(Error::EINVAL);
+    }
+    // PVH: a local APIC and nothing else.
+    if wanted.arch.emulation_flags != emulation::LAPIC || wanted.arch.misc_flags != 0 {
+        return Err(Error::EINVAL);
+    }
+    if wanted.max_vcpus == 0
+        || wanted.max_vcpus > MAX_VCPUS
+        || wanted.iommu_options != 0
+        || wanted.vmtrace_size != 0
+    {
+        return Err(Error::EINVAL);
+    }
+    if wanted.cpupool_id != 0 {
+        return Err(Error::ENOENT);
+    }
+    let version = wanted.grant_options & GRANT_VERSION_MASK;
+    if !(1..=2).contains(&version) || wanted.grant_options & !GRANT_VERSION_MASK != 0 {
+        return Err(Error::EINVAL);
+    }
+    Ok(DomainConfig {
+        handle: wanted.handle,
+        max_vcpus: wanted.max_vcpus,
+        max_event_port: wanted.max_event_channel_port,
+        max_grant_frames: limit(wanted.max_grant_frames, DEFAULT_GRANT_FRAMES, MOST_GRANT_FRAMES)?,
+        max_maptrack_frames: limit(
+            wanted.max_maptrack_frames,
+            DEFAULT_MAPTRACK_FRAMES,
+            MOST_MAPTRACK_FRAMES,
+        )?,
+        privileged: false,
+        // The delay ports: nothing listens there.
+        direct_ports: Vec::from([(0x80, 0x80), (0xed, 0xed)]),
+    })
+}
+
+pub fn destroy<M: Machine>(call: &Call<'_, M>, target: &Arc<Domain<M>>) -> Handled {
+    // The caller cannot be taken apart while it calls; the privileged domain ends with the machine.
+    if target.id == call.domain().id || target.privileged {
+        return Err(Error::EINVAL);
+    }
+    loop {
+        match call.kernel.destroy_domain(target) {
+            Destruction::Done => return Ok(Reply::Nothing),
+            Destruction::More if call.spent() => return Ok(Reply::Again),
+            Destruction::More => {}
+        }
+    }
+}
+
+fn another<M: Machine>(call: &Call<'_, M>, target: &Arc<Domain<M>>) -> Result<(), Error> {
+    if target.id == call.domain().id {
+        Err(Error::EINVAL)
+    } else {
+        Ok(())
+    }
+}
+
+pub fn pause<M: Machine>(call: &Call<'_, M>, target: &Arc<Domain<M>>) -> Handled {
+    another(call, target)?;
+    target
+        .toolstack_pauses
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
+            (count < MOST_PAUSES).then_some(count + 1)
+        })
+        .map_err(|_| Error::EBUSY)?;
+    call.kernel.pause_domain(target);
+    Ok(Reply::Nothing)
+}
+
+pub fn unpause<M: Machine>(call: &Call<'_, M>, target: &Arc<Domain<M>>) -> Handled {
+    target
+        .toolstack_pauses
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1))
+        .map_err(|_| Error::EINVAL)?;
+    call.kernel.unpause_domain(target);
+    Ok(Reply::Nothing)
+}
+
+pub fn max_vcpus<M: Machine>(target: &Arc<Domain<M>>, request: &Domctl) -> Handled {
+    let wanted: MaxVcpus = request.view();
+    // What was promised at creation, as Xen insists; again is no error.
+    if wanted.max as usize != target.vcpus.len() {
+        return Err(Error::EINVAL);
+    }
+    target.allotted_vcpus.store(wanted.max, Ordering::SeqCst);
+    Ok(Reply::Nothing)
+}
+
+pub fn max_memory<M: Machine>(target: &Arc<Domain<M>>, request: &Domctl) -> Handled {
+    let wanted: MaxMemory = request.view();
+    target.max_pages.store(wanted.kibibytes / 4, Ordering::SeqCst);
+    Ok(Reply::Nothing)
+}
+
+pub fn set_handle<M: Machine>(target: &Arc<Domain<M>>, request: &Domctl) -> Handled {
+    let wanted: SetDomainHandle = request.view();
+    *target.handle.lock() = wanted.handle;
+    Ok(Reply::Nothing)
+}
+
+/// There is one node; a domain that may use it may run.
+pub fn set_node_affinity<M: Machine>(call: &Call<'_, M>, request: &Domctl) -> Handled {
+    let wanted: NodeAffinity = request.view();
+    if read_bitmap(call, &wanted.nodes)? & 1 == 0 {
+        return Err(Error::EINVAL);
+    }
+    Ok(Reply::Nothing)
+}
+
+pub fn get_node_affinity<M: Machine>(call: &Call<'_, M>, request: &Domctl) -> Handled {
+    let wanted: NodeAffinity = request.view();
+    write_bitmap(call, &wanted.nodes, 1)?;
+    Ok(Reply::Nothing)
+}
+
+/// Every domain has the same share and no cap: that is answered, and the same may be set; nothing else.
+pub fn scheduler(request: &mut Domctl) -> Handled {
+    const SHARE: SchedCredit = SchedCredit { weight: 256, cap: 0 };
+    let mut wanted: SchedulerOp = request.view();
+    if wanted.scheduler != scheduler::CREDIT2 {
+        return Err(Error::EINVAL);
+    }
+    match wanted.command {
+        scheduler_command::GET_INFO => {
+            payload::write(&mut wanted.parameters, &SHARE);
+            request.set_view(&wanted);
+            Ok(Reply::Structure)
+        }
+        scheduler_command::PUT_INFO => {
+            let share: SchedCredit = payload::read(&wanted.parameters);
+            if share == SHARE {
+                Ok(Reply::Nothing)
+            } else {
+                Err(Error::EOPNOTSUPP)
+            }
+        }
+        _ => Err(Error::EOPNOTSUPP),
+    }
+}
+
+/// Tables come from the core's own memory as they are needed: the size is noted and answered.
+pub fn set_paging_pool<M: Machine>(target: &Arc<Domain<M>>, request: &Domctl) -> Handled {
+    let wanted: PagingMempool = request.view();
+    if wanted.bytes % 4096 != 0 {
+        return Err(Error::EINVAL);
+    }
+    target.paging_pool.store(wanted.bytes, Ordering::SeqCst);
+    Ok(Reply::Nothing)
+}
+
+pub fn get_paging_pool<M: Machine>(target: &Arc<Domain<M>>, request: &mut Domctl) -> Handled {
+    request.set_view(&PagingMempool {
+        bytes: target.paging_pool.load(Ordering::SeqCst),
+    });
+    Ok(Reply::Structure)
+}
+
+/// The domain asked for, or the next one that exists.
+pub fn get_info<M: Machine>(call: &Call<'_, M>, request: &mut Domctl) -> Handled {
+    let id = if request.domain == DomainId::SELF {
+        call.domain().id
+    } else {
+        request.domain
+    };
+    let target = call.kernel.domains.at_or_after(id).ok_or(Error::ESRCH)?;
+    let info = info_of(call.kernel, &target);
+    request.domain = target.id;
+    request.set_view(&info);
+    Ok(Reply::Structure)
+}
+
+/// A domain's state as the toolstack sees it.
+pub fn info_of<M: Machine>(kernel: &Kernel<M>, domain: &Arc<Domain<M>>) -> DomainInfo {
+    let now = kernel.machine.now();
+    let lifecycle = *domain.lifecycle.lock();
+    let (mut online, mut cpu_time, mut running, mut blocked) = (0, 0, false, true);
+    kernel.each_vcpu(domain, |vcpu| {
+        cpu_time += vcpu.runstate.lock().at(now).time[runstate::RUNNING as usize];
+        if vcpu.is_up() {
+            online += 1;
+            blocked &= vcpu.stops.load(Ordering::Relaxed) & (stop::BLOCKED | stop::POLLING) != 0;
+            running |= matches!(*vcpu.place.lock(), Place::Running(_));
+        }
+    });
+    let mut flags = info_flag::HVM_GUEST | info_flag::HAP;
+    let mut note = |when: bool, flag: u32| flags |= if when { flag } else { 0 };
+    note(lifecycle.dying, info_flag::DYING);
+    note(lifecycle.shutdown.is_some(), info_flag::SHUTDOWN);
+    note(
+        domain.toolstack_pauses.load(Ordering::Relaxed) != 0,
+        info_flag::PAUSED,
+    );
+    note(running, info_flag::RUNNING);
+    note(blocked && !running && online != 0, info_flag::BLOCKED);
+    // All ones while there is no reason yet, as Xen has it.
+    flags |= lifecycle.shutdown.map_or(info_flag::SHUTDOWN_MASK, u32::from) << info_flag::SHUTDOWN_SHIFT;
+    let allotted = domain.allotted_vcpus.load(Ordering::Relaxed);
+    DomainInfo {
+        domain: domain.id,
+        flags,
+        total_pages: domain.owned_pages(&kernel.machine),
+        max_pages: domain.max_pages.load(Ordering::Relaxed),
+        outstanding_pages: domain.claimed.load(Ordering::Relaxed),
+        shared_info_frame: domain.shared_info.frame().0,
+        cpu_time,
+        number_of_online_vcpus: online,
+        max_vcpu_id: allotted.checked_sub(1).unwrap_or(INVALID_MAX_VCPU_ID),
+        handle: *domain.handle.lock(),
+        guest_physical_address_bits: 48,
+        arch_config: ArchDomainConfig {
+            emulation_flags: emulation::LAPIC,
+            misc_flags: 0,
+        },
+        ..DomainInfo::default()
+    }
+}
