@@ -204,7 +204,7 @@ impl Memory {
     pub fn allocate(&'static self, owner: u16, frame_use: FrameUse, order: Order) -> Option<FrameReference> {
         assert!(matches!(frame_use, FrameUse::Ram | FrameUse::Shared), "only guests' frames are counted");
         let first = self.take_block(order)?;
-        self.claim(first, order, word(1, owner, frame_use));
+        self.claim(first, order, word(1, owner, frame_use), true);
         if frame_use == FrameUse::Ram
             && let Some(counter) = self.owned.get(owner as usize)
         {
@@ -215,8 +215,18 @@ impl Memory {
 
     /// A zeroed block for the core itself. It is returned with [`Memory::free_core`].
     pub(crate) fn allocate_core(&self, order: Order) -> Option<HostFrame> {
+        self.take_core(order, true)
+    }
+
+    /// A block for the core itself, with whatever bytes it holds: for the heap, which promises none.
+    #[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "the host has a heap of its own"))]
+    pub(crate) fn allocate_core_as_it_is(&self, order: Order) -> Option<HostFrame> {
+        self.take_core(order, false)
+    }
+
+    fn take_core(&self, order: Order, zero: bool) -> Option<HostFrame> {
         let first = self.take_block(order)?;
-        self.claim(first, order, word(1, NO_OWNER, FrameUse::Core));
+        self.claim(first, order, word(1, NO_OWNER, FrameUse::Core), zero);
         self.core_frames.fetch_add(order.frames(), Ordering::Relaxed);
         Some(first)
     }
@@ -252,13 +262,13 @@ impl Memory {
         }
     }
 
-    /// Turn a free block's frames into `bits`, zeroing those that are dirty.
-    fn claim(&self, first: HostFrame, order: Order, bits: u64) {
+    /// Turn a free block's frames into `bits`, zeroing those that are dirty if told so.
+    fn claim(&self, first: HostFrame, order: Order, bits: u64, zero: bool) {
         for frame in first.0..first.0 + order.frames() {
             let entry = &self.table[frame as usize].0;
             let before = entry.load(Ordering::Acquire);
             assert!(word_use(before) == FrameUse::Free && before & COUNT_MASK == 0, "allocator gave a frame in use");
-            if before & DIRTY != 0 {
+            if zero && before & DIRTY != 0 {
                 // SAFETY: the frame is free, and this processor took it off the free lists: nobody else touches it.
                 unsafe { self.pointer(HostFrame(frame).address()).write_bytes(0, PAGE_SIZE) };
             }

@@ -51,7 +51,7 @@ impl Heap {
         }
         let memory = memory()?;
         let order = Order::new(GROWTH)?;
-        let first = memory.allocate_core(order)?;
+        let first = memory.allocate_core_as_it_is(order)?;
         // SAFETY: frames of the core's own, mapped by the direct map, from now on the heap's forever. A block is below
         // `LARGE` and so fits into a fresh claim.
         unsafe {
@@ -73,8 +73,12 @@ fn large(layout: Layout) -> Option<(Order, u64)> {
     ))
 }
 
-fn allocate_frames(memory: &Memory, order: Order, frames: u64) -> Option<*mut u8> {
-    let first = memory.allocate_core(order)?;
+fn allocate_frames(memory: &Memory, order: Order, frames: u64, zeroed: bool) -> Option<*mut u8> {
+    let first = if zeroed {
+        memory.allocate_core(order)
+    } else {
+        memory.allocate_core_as_it_is(order)
+    }?;
     // SAFETY: the rest of the block was just allocated and is used by nobody.
     unsafe { free_frames(memory, first.0 + frames..first.0 + order.frames()) };
     Some(memory.pointer(first.address()))
@@ -100,21 +104,22 @@ unsafe fn free_frames(memory: &Memory, frames: Range<u64>) {
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let block = match (large(layout), memory()) {
-            (Some((order, frames)), Some(memory)) => allocate_frames(memory, order, frames),
+            (Some((order, frames)), Some(memory)) => allocate_frames(memory, order, frames, false),
             _ => self.small(layout).map(NonNull::as_ptr),
         };
         block.unwrap_or(core::ptr::null_mut())
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promise.
-        let block = unsafe { self.alloc(layout) };
-        // Frames come zeroed.
-        if !block.is_null() && (large(layout).is_none() || memory().is_none()) {
-            // SAFETY: a fresh block of this size.
-            unsafe { block.write_bytes(0, layout.size()) };
+        if let (Some((order, frames)), Some(memory)) = (large(layout), memory()) {
+            return allocate_frames(memory, order, frames, true).unwrap_or(core::ptr::null_mut());
         }
-        block
+        let Some(block) = self.small(layout) else {
+            return core::ptr::null_mut();
+        };
+        // SAFETY: a fresh block of this size.
+        unsafe { block.write_bytes(0, layout.size()) };
+        block.as_ptr()
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
