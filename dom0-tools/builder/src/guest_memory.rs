@@ -6,14 +6,12 @@
 
 use crate::error::Error;
 use control::{DomainId, GrantCopier, GrantReference, Hypervisor, PAGE_SIZE, Resource, ResourceMapping};
+use hypercall_abi::grant_table::{ENTRIES_PER_PAGE_V1, GrantEntryV1, entry_flag, reserved};
 use std::sync::atomic::Ordering;
 
 const PAGE: u64 = PAGE_SIZE as u64;
-/// Entries in the one frame of the table that is used: eight bytes each, in version 1 of the layout.
-const ENTRIES: u32 = PAGE_SIZE as u32 / 8;
-/// The first entries have fixed meanings.
-const FIRST_FREE_ENTRY: u32 = 8;
-const PERMIT_ACCESS: u32 = 1;
+/// Bytes of an entry in version 1 of the layout, which every domain starts with.
+const ENTRY_SIZE: usize = size_of::<GrantEntryV1>();
 
 /// The domain's memory, through its grant table. Dropping it takes the temporary grants back.
 pub struct GuestMemory<'a> {
@@ -31,19 +29,21 @@ impl<'a> GuestMemory<'a> {
             domain,
             table: hypervisor.map_resource(domain, Resource::GrantTable, 0, 1)?,
             copier: GrantCopier::open()?,
-            references: (FIRST_FREE_ENTRY..ENTRIES).map(GrantReference).collect(),
+            references: (reserved::COUNT..ENTRIES_PER_PAGE_V1 as u32)
+                .map(GrantReference)
+                .collect(),
             hypervisor,
         })
     }
 
     /// Lets dom0 use a page of the domain.
     pub fn grant(&self, reference: GrantReference, frame: u64) {
-        let entry = reference.0 as usize * 8;
+        let entry = reference.0 as usize * ENTRY_SIZE;
         // Flags and domain share a word, which makes the entry valid: it is written last.
         self.table.store_u32(entry + 4, frame as u32, Ordering::Release);
         self.table.store_u32(
             entry,
-            u32::from(DomainId::CONTROL.0) << 16 | PERMIT_ACCESS,
+            u32::from(DomainId::CONTROL.0) << 16 | u32::from(entry_flag::PERMIT_ACCESS),
             Ordering::Release,
         );
     }
@@ -75,9 +75,9 @@ impl Drop for GuestMemory<'_> {
     fn drop(&mut self) {
         for reference in &self.references {
             self.table
-                .store_u32(reference.0 as usize * 8, 0, Ordering::Release);
+                .store_u32(reference.0 as usize * ENTRY_SIZE, 0, Ordering::Release);
             self.table
-                .store_u32(reference.0 as usize * 8 + 4, 0, Ordering::Release);
+                .store_u32(reference.0 as usize * ENTRY_SIZE + 4, 0, Ordering::Release);
         }
     }
 }

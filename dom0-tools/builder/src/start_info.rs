@@ -1,43 +1,8 @@
 //! What a PVH guest is handed at entry: its command line, modules, memory map and ACPI root pointer.
 
 use control::MemoryRange;
-use zerocopy::{Immutable, IntoBytes};
-
-const MAGIC: u32 = 0x336e_c578;
-const VERSION: u32 = 1;
-
-#[derive(IntoBytes, Immutable)]
-#[repr(C)]
-struct Header {
-    magic: u32,
-    version: u32,
-    flags: u32,
-    modules: u32,
-    module_list: u64,
-    command_line: u64,
-    rsdp: u64,
-    memory_map: u64,
-    memory_map_entries: u32,
-    reserved: u32,
-}
-
-#[derive(IntoBytes, Immutable)]
-#[repr(C)]
-struct Module {
-    address: u64,
-    size: u64,
-    command_line: u64,
-    reserved: u64,
-}
-
-#[derive(IntoBytes, Immutable)]
-#[repr(C)]
-struct MapEntry {
-    address: u64,
-    size: u64,
-    kind: u32,
-    reserved: u32,
-}
+use hypercall_abi::start_info::{self, MAGIC, MemoryMapEntry, Module, VERSION};
+use zerocopy::IntoBytes;
 
 /// What goes into the block.
 pub struct StartInfo<'a> {
@@ -58,37 +23,32 @@ impl StartInfo<'_> {
         let modules: Vec<Module> = self
             .ramdisk
             .iter()
-            .map(|(address, size)| Module {
-                address: *address,
-                size: *size,
-                command_line: 0,
-                reserved: 0,
+            .map(|&(address, size)| Module {
+                address,
+                size,
+                ..Module::default()
             })
             .collect();
-        let entries: Vec<MapEntry> = self
-            .memory_map
-            .iter()
-            .map(|range| MapEntry {
-                address: range.start,
-                size: range.size,
-                kind: range.kind as u32,
-                reserved: 0,
-            })
-            .collect();
-        let module_list = address + size_of::<Header>() as u64;
-        let memory_map = module_list + modules.as_slice().as_bytes().len() as u64;
-        let command_line = memory_map + entries.as_slice().as_bytes().len() as u64;
-        let header = Header {
+        let entry = |range: &MemoryRange| MemoryMapEntry {
+            address: range.start,
+            size: range.size,
+            kind: range.kind as u32,
+            _reserved: 0,
+        };
+        let entries: Vec<MemoryMapEntry> = self.memory_map.iter().map(entry).collect();
+        let modules_address = address + size_of::<start_info::StartInfo>() as u64;
+        let memory_map_address = modules_address + modules.as_slice().as_bytes().len() as u64;
+        let header = start_info::StartInfo {
             magic: MAGIC,
             version: VERSION,
             flags: 0,
-            modules: modules.len() as u32,
-            module_list: if modules.is_empty() { 0 } else { module_list },
-            command_line,
-            rsdp: self.rsdp,
-            memory_map,
+            number_of_modules: modules.len() as u32,
+            modules_address: if modules.is_empty() { 0 } else { modules_address },
+            command_line_address: memory_map_address + entries.as_slice().as_bytes().len() as u64,
+            rsdp_address: self.rsdp,
+            memory_map_address,
             memory_map_entries: entries.len() as u32,
-            reserved: 0,
+            _reserved: 0,
         };
         let mut block = header.as_bytes().to_vec();
         block.extend(modules.as_slice().as_bytes());
@@ -123,6 +83,5 @@ mod tests {
         assert_eq!(&block[command_line..], b"quiet\0");
         assert_eq!(word((word(16) - 0x8000) as usize), 0x5000);
         assert_eq!(word((word(40) - 0x8000) as usize + 8), 0x1000);
-        assert_eq!(size_of::<Header>(), 56);
     }
 }

@@ -4,11 +4,12 @@ use crate::DomainId;
 use crate::buffer::Arguments;
 use crate::device;
 use crate::error::{Result, failed};
-use crate::hypervisor::{Hypervisor, Number};
-use crate::layout::{EventChannelAllocUnbound, EventChannelStatus};
+use crate::hypervisor::Hypervisor;
+use hypercall_abi::event_channel::{AllocUnbound, Status, op, status};
+use hypercall_abi::hypercall::number;
+use hypercall_abi::xen::virq;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use zerocopy::FromZeros;
 
 /// One end of an event channel, in the domain that owns it.
 #[doc(alias = "evtchn_port_t")]
@@ -21,10 +22,10 @@ pub struct Port(pub u32);
 pub enum VirtualInterrupt {
     /// New text in the hypervisor's console ring.
     #[doc(alias = "VIRQ_CON_RING")]
-    ConsoleRing = 8,
+    ConsoleRing = virq::CONSOLE_RING as isize,
     /// A domain shut down, crashed or went away.
     #[doc(alias = "VIRQ_DOM_EXC")]
-    DomainException = 3,
+    DomainException = virq::DOMAIN_EXCEPTION as isize,
 }
 
 /// `/dev/xen/evtchn`: ports of this process. Usable with `poll`: readable when an event is pending.
@@ -152,16 +153,16 @@ impl Hypervisor {
     /// Opens a port in `domain` that `remote` may connect to.
     #[doc(alias = "EVTCHNOP_alloc_unbound")]
     pub fn allocate_unbound(&self, domain: DomainId, remote: DomainId) -> Result<Port> {
-        let request = EventChannelAllocUnbound {
-            domain: domain.0,
-            remote: remote.0,
+        let request = AllocUnbound {
+            domain,
+            remote_domain: remote,
             port: 0,
         };
-        self.with_arguments(Arguments::room_for::<EventChannelAllocUnbound>(1), |arguments| {
+        self.with_arguments(Arguments::room_for::<AllocUnbound>(1), |arguments| {
             let placed = arguments.place(&request);
-            let call = [6, placed.address];
-            // SAFETY: sub-operation 6 takes this structure.
-            unsafe { self.call("open event channel", Number::EventChannelOp, &call) }?;
+            let call = [op::ALLOC_UNBOUND.into(), placed.address];
+            // SAFETY: this sub-operation takes this structure.
+            unsafe { self.call("open event channel", number::EVENT_CHANNEL_OP, &call) }?;
             Ok(Port(arguments.get(placed).port))
         })
     }
@@ -169,25 +170,25 @@ impl Hypervisor {
     /// The state of a domain's port.
     #[doc(alias = "EVTCHNOP_status")]
     pub fn event_channel_status(&self, domain: DomainId, port: Port) -> Result<ChannelStatus> {
-        let request = EventChannelStatus {
-            domain: domain.0,
+        let request = Status {
+            domain,
             port: port.0,
-            ..FromZeros::new_zeroed()
+            ..Status::default()
         };
-        let reply = self.with_arguments(Arguments::room_for::<EventChannelStatus>(1), |arguments| {
+        let reply = self.with_arguments(Arguments::room_for::<Status>(1), |arguments| {
             let placed = arguments.place(&request);
-            let call = [5, placed.address];
-            // SAFETY: sub-operation 5 takes this structure.
-            unsafe { self.call("event channel status", Number::EventChannelOp, &call) }?;
+            let call = [op::STATUS.into(), placed.address];
+            // SAFETY: this sub-operation takes this structure.
+            unsafe { self.call("event channel status", number::EVENT_CHANNEL_OP, &call) }?;
             Ok(arguments.get(placed))
         })?;
-        let remote = DomainId(reply.remote);
+        let remote = reply.remote_domain();
         let state = match reply.status {
-            0 => ChannelState::Closed,
-            1 => ChannelState::Unbound { remote },
-            2 => ChannelState::Interdomain {
+            status::CLOSED => ChannelState::Closed,
+            status::UNBOUND => ChannelState::Unbound { remote },
+            status::INTERDOMAIN => ChannelState::Interdomain {
                 remote,
-                remote_port: Port(reply.remote_port),
+                remote_port: Port(reply.remote_port()),
             },
             other => ChannelState::Other(other),
         };

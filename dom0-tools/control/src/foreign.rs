@@ -7,6 +7,7 @@ use crate::error::{Error, Result, failed};
 use crate::hypervisor::Hypervisor;
 use crate::shared_memory::SharedMemory;
 use crate::{DomainId, PAGE_SIZE};
+use hypercall_abi::memory::resource;
 use rustix::io::Errno;
 use std::ops::Deref;
 
@@ -78,15 +79,17 @@ impl Hypervisor {
     pub fn map_resource(
         &self,
         domain: DomainId,
-        resource: Resource,
+        which: Resource,
         first: u32,
         count: usize,
     ) -> Result<ResourceMapping> {
-        let Resource::GrantTable = resource;
+        let kind = match which {
+            Resource::GrantTable => resource::GRANT_TABLE.into(),
+        };
         let memory = SharedMemory::map(self.privcmd(), 0, count * PAGE_SIZE, "map resource")?;
         let mut request = MapResource {
             domain: domain.0,
-            kind: 1,
+            kind,
             id: 0,
             frame: first,
             count: count as u64,

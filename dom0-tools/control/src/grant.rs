@@ -4,6 +4,7 @@ use crate::device;
 use crate::error::{Result, failed};
 use crate::shared_memory::SharedMemory;
 use crate::{DomainId, PAGE_SIZE};
+use hypercall_abi::grant_table::reserved;
 use rustix::fd::OwnedFd;
 use std::ops::Deref;
 
@@ -16,10 +17,10 @@ pub struct GrantReference(pub u32);
 impl GrantReference {
     /// The guest's console ring.
     #[doc(alias = "GNTTAB_RESERVED_CONSOLE")]
-    pub const CONSOLE: GrantReference = GrantReference(0);
+    pub const CONSOLE: GrantReference = GrantReference(reserved::CONSOLE);
     /// The guest's store ring.
     #[doc(alias = "GNTTAB_RESERVED_XENSTORE")]
-    pub const STORE: GrantReference = GrantReference(1);
+    pub const STORE: GrantReference = GrantReference(reserved::XENSTORE);
 }
 
 /// Granted pages, mapped one behind the other. Dropping it gives them back.

@@ -13,18 +13,6 @@ struct PrivcmdHypercall {
     arguments: [u64; 5],
 }
 
-/// Hypercall numbers used from dom0's user space.
-#[derive(Clone, Copy)]
-#[repr(u64)]
-pub(crate) enum Number {
-    MemoryOp = 12,
-    XenVersion = 17,
-    EventChannelOp = 32,
-    HvmOp = 34,
-    Sysctl = 35,
-    Domctl = 36,
-}
-
 /// Typed hypercalls. The methods are grouped by family in this crate's modules.
 #[doc(alias = "privcmd")]
 pub struct Hypervisor {
@@ -72,14 +60,9 @@ impl Hypervisor {
     /// # Safety
     /// The call's arguments are as Xen's public interface defines them for `number`, and every address in them
     /// points into live [`Arguments`] with the room that the call reads or writes.
-    pub(crate) unsafe fn call(
-        &self,
-        operation: &'static str,
-        number: Number,
-        arguments: &[u64],
-    ) -> Result<u32> {
+    pub(crate) unsafe fn call(&self, operation: &'static str, number: u64, arguments: &[u64]) -> Result<u32> {
         let mut hypercall = PrivcmdHypercall {
-            number: number as u64,
+            number,
             arguments: [0; 5],
         };
         hypercall.arguments[..arguments.len()].copy_from_slice(arguments);

@@ -23,7 +23,6 @@ mod grant;
 mod grant_copy;
 mod hvm;
 mod hypervisor;
-mod layout;
 mod loop_device;
 mod physmap;
 mod shared_memory;
@@ -31,8 +30,9 @@ mod store_ring;
 mod system;
 
 pub use hypercall_abi::DomainId;
+pub use hypercall_abi::xen::{CpuidLeaf, MsrEntry};
 
-pub use domain::{CpuPolicy, CpuidLeaf, DomainInfo, MsrEntry, NewDomain, ShutdownReason};
+pub use domain::{CpuPolicy, DomainInfo, NewDomain, ShutdownReason};
 pub use error::{Error, Result};
 pub use event_channel::{ChannelState, ChannelStatus, EventChannels, Port, VirtualInterrupt};
 pub use foreign::{ForeignMapping, Resource, ResourceMapping};

@@ -3,15 +3,13 @@
 use crate::DomainId;
 use crate::buffer::Arguments;
 use crate::error::{Error, Result};
-use crate::hypervisor::{Hypervisor, Number};
-use crate::layout::{ForeignMemoryMap, MemoryReservation};
+use crate::hypervisor::Hypervisor;
+use hypercall_abi::GuestHandle;
+use hypercall_abi::hypercall::number;
+use hypercall_abi::memory::{E820Entry, ForeignMemoryMap, MemoryMap, MemoryReservation, e820, op};
 use rustix::io::Errno;
-use zerocopy::FromZeros;
 
-const POPULATE: u64 = 6;
 const POPULATE_NAME: &str = "populate guest memory";
-const SET_MEMORY_MAP: u64 = 13;
-const CLAIM: u64 = 24;
 /// Extents handed over in one call: its argument array stays within a few pages.
 const EXTENTS_PER_CALL: usize = 2048;
 
@@ -20,11 +18,11 @@ const EXTENTS_PER_CALL: usize = 2048;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryKind {
     /// Ordinary memory.
-    Ram = 1,
+    Ram = e820::RAM as isize,
     /// Not for the guest's use as memory.
-    Reserved = 2,
+    Reserved = e820::RESERVED as isize,
     /// ACPI tables; memory again when they have been read.
-    Acpi = 3,
+    Acpi = e820::ACPI as isize,
 }
 
 /// An entry of a guest's memory map.
@@ -60,15 +58,20 @@ impl Hypervisor {
             let done = self.with_arguments(room, |arguments| {
                 let extents = arguments.place(frames);
                 let placed = arguments.place(&MemoryReservation {
-                    extents: extents.address,
-                    count: frames.len() as u64,
-                    order,
-                    flags: 0,
-                    domain: domain.0,
-                    pad: [0; 3],
+                    extent_start: GuestHandle::new(extents.address),
+                    number_of_extents: frames.len() as u64,
+                    extent_order: order,
+                    domain,
+                    ..MemoryReservation::default()
                 });
                 // SAFETY: this sub-operation takes this structure; the array has `count` entries.
-                unsafe { self.call(POPULATE_NAME, Number::MemoryOp, &[POPULATE, placed.address]) }
+                unsafe {
+                    self.call(
+                        POPULATE_NAME,
+                        number::MEMORY_OP,
+                        &[op::POPULATE_PHYSMAP.into(), placed.address],
+                    )
+                }
             })?;
             given += done as usize;
             if (done as usize) < frames.len() {
@@ -82,14 +85,20 @@ impl Hypervisor {
     #[doc(alias = "XENMEM_claim_pages")]
     pub fn claim_pages(&self, domain: DomainId, pages: u64) -> Result<()> {
         let request = MemoryReservation {
-            count: pages,
-            domain: domain.0,
-            ..FromZeros::new_zeroed()
+            number_of_extents: pages,
+            domain,
+            ..Default::default()
         };
         self.with_arguments(Arguments::room_for::<MemoryReservation>(1), |arguments| {
             let placed = arguments.place(&request);
             // SAFETY: this sub-operation takes this structure, without an array.
-            unsafe { self.call("claim memory", Number::MemoryOp, &[CLAIM, placed.address]) }
+            unsafe {
+                self.call(
+                    "claim memory",
+                    number::MEMORY_OP,
+                    &[op::CLAIM_PAGES.into(), placed.address],
+                )
+            }
         })
         .map(drop)
     }
@@ -97,31 +106,27 @@ impl Hypervisor {
     /// Stores the memory map that the domain may ask for.
     #[doc(alias = "XENMEM_set_memory_map")]
     pub fn set_memory_map(&self, domain: DomainId, ranges: &[MemoryRange]) -> Result<()> {
-        // Xen's entries have no padding: 8 + 8 + 4 bytes.
-        let mut entries = Vec::with_capacity(ranges.len() * 20);
-        for range in ranges {
-            entries.extend(range.start.to_ne_bytes());
-            entries.extend(range.size.to_ne_bytes());
-            entries.extend((range.kind as u32).to_ne_bytes());
-        }
-        let room = Arguments::room_for::<u8>(entries.len()) + Arguments::room_for::<ForeignMemoryMap>(1);
+        let entries: Vec<E820Entry> = ranges
+            .iter()
+            .map(|range| E820Entry::new(range.start, range.size, range.kind as u32))
+            .collect();
+        let room =
+            Arguments::room_for::<E820Entry>(entries.len()) + Arguments::room_for::<ForeignMemoryMap>(1);
         self.with_arguments(room, |arguments| {
-            let buffer = arguments.place(entries.as_slice());
+            let buffer = GuestHandle::new(arguments.place(entries.as_slice()).address);
+            let map = MemoryMap {
+                number_of_entries: ranges.len() as u32,
+                _padding: 0,
+                buffer,
+            };
             let placed = arguments.place(&ForeignMemoryMap {
-                domain: domain.0,
-                pad: [0; 3],
-                count: ranges.len() as u32,
-                pad2: 0,
-                buffer: buffer.address,
+                domain,
+                _padding: [0; 3],
+                map,
             });
-            // SAFETY: this sub-operation takes this structure; the array has `count` entries.
-            unsafe {
-                self.call(
-                    "set memory map",
-                    Number::MemoryOp,
-                    &[SET_MEMORY_MAP, placed.address],
-                )
-            }
+            let call = [op::SET_MEMORY_MAP.into(), placed.address];
+            // SAFETY: this sub-operation takes this structure; the array has as many entries as it says.
+            unsafe { self.call("set memory map", number::MEMORY_OP, &call) }
         })
         .map(drop)
     }

@@ -1,23 +1,19 @@
 //! The machine as a whole: its memory, its domains, the hypervisor's log and version.
 
 use crate::buffer::{Arguments, zeroed};
-use crate::domain::{CpuPolicy, CpuidLeaf, DomainInfo, MsrEntry};
-use crate::error::{Error, Result};
-use crate::hypervisor::{Hypervisor, Number};
-use crate::layout::{GetCpuPolicy, GetDomainInfo, GetDomainInfoList, PhysInfo, ReadConsole};
+use crate::domain::{CpuPolicy, DomainInfo};
+use crate::error::Result;
+use crate::hypervisor::Hypervisor;
 use crate::{DomainId, PAGE_SIZE};
-use rustix::io::Errno;
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+use hypercall_abi::GuestHandle;
+use hypercall_abi::domctl::DomainInfo as RawDomainInfo;
+use hypercall_abi::hypercall::number;
+use hypercall_abi::sysctl::{self, GetDomainInfoList, ReadConsole, Sysctl, op, physical_capability, policy};
+use hypercall_abi::version;
+use hypercall_abi::xen::{CpuidLeaf, MsrEntry};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// The interface of Xen 4.17.
-const INTERFACE_VERSION: u32 = 0x15;
-const READ_CONSOLE: u32 = 1;
-const PHYSICAL_INFO: u32 = 3;
-const DOMAIN_LIST: u32 = 6;
-const GET_CPU_POLICY: u32 = 29;
-const POLICY_HVM_DEFAULT: u32 = 5;
-const UNION_SIZE: usize = 128;
-const SYSCTL_ROOM: usize = 8 + UNION_SIZE + 16;
+const SYSCTL_ROOM: usize = Arguments::room_for::<Sysctl>(1);
 /// Domains asked for in one call.
 const DOMAINS_PER_CALL: usize = 64;
 
@@ -60,19 +56,19 @@ impl Hypervisor {
     /// The machine's resources.
     #[doc(alias = "XEN_SYSCTL_physinfo")]
     pub fn physical_info(&self) -> Result<PhysicalInfo> {
-        let mut info: PhysInfo = FromZeros::new_zeroed();
+        let mut info = sysctl::PhysicalInfo::default();
         self.with_arguments(SYSCTL_ROOM, |arguments| {
             // SAFETY: the structure is this command's and holds no addresses.
-            unsafe { self.sysctl("get physical info", PHYSICAL_INFO, &mut info, arguments) }
+            unsafe { self.sysctl("get physical info", op::PHYSICAL_INFO, &mut info, arguments) }
         })?;
         Ok(PhysicalInfo {
-            cpus: info.cpus,
+            cpus: info.number_of_cpus,
             cpu_khz: info.cpu_khz,
             total_pages: info.total_pages,
             free_pages: info.free_pages,
             scrub_pages: info.scrub_pages,
             outstanding_pages: info.outstanding_pages,
-            hap: info.capabilities & 1 << 3 != 0,
+            hap: info.capabilities & physical_capability::HAP != 0,
         })
     }
 
@@ -96,20 +92,20 @@ impl Hypervisor {
     }
 
     fn domains_from(&self, first: DomainId) -> Result<Vec<DomainInfo>> {
-        let mut infos: Vec<GetDomainInfo> = zeroed(DOMAINS_PER_CALL);
-        let room = Arguments::room_for::<GetDomainInfo>(infos.len()) + SYSCTL_ROOM;
+        let mut infos: Vec<RawDomainInfo> = zeroed(DOMAINS_PER_CALL);
+        let room = Arguments::room_for::<RawDomainInfo>(infos.len()) + SYSCTL_ROOM;
         self.with_arguments(room, |arguments| {
             let buffer = arguments.place(infos.as_slice());
             let mut list = GetDomainInfoList {
-                first: first.0,
-                max: infos.len() as u32,
-                buffer: buffer.address,
-                ..FromZeros::new_zeroed()
+                first_domain: first,
+                max_domains: infos.len() as u32,
+                buffer: GuestHandle::new(buffer.address),
+                ..Default::default()
             };
-            // SAFETY: the structure is this command's; the buffer has room for `max` entries.
-            unsafe { self.sysctl("list domains", DOMAIN_LIST, &mut list, arguments) }?;
+            // SAFETY: the structure is this command's; the buffer has room for `max_domains` entries.
+            unsafe { self.sysctl("list domains", op::GET_DOMAIN_INFO_LIST, &mut list, arguments) }?;
             arguments.get_slice(buffer, &mut infos);
-            infos.truncate(list.count as usize);
+            infos.truncate(list.number_of_domains as usize);
             Ok(())
         })?;
         Ok(infos.into_iter().map(DomainInfo::from).collect())
@@ -123,12 +119,12 @@ impl Hypervisor {
             let buffer = arguments.place(log.as_slice());
             let mut request = ReadConsole {
                 clear: clear.into(),
-                buffer: buffer.address,
+                buffer: GuestHandle::new(buffer.address),
                 count: log.len() as u32,
-                ..FromZeros::new_zeroed()
+                ..Default::default()
             };
             // SAFETY: the structure is this command's; the buffer has room for `count` bytes.
-            unsafe { self.sysctl("read hypervisor log", READ_CONSOLE, &mut request, arguments) }?;
+            unsafe { self.sysctl("read hypervisor log", op::READ_CONSOLE, &mut request, arguments) }?;
             log.truncate(request.count as usize);
             arguments.get_slice(buffer, &mut log);
             Ok(())
@@ -140,28 +136,28 @@ impl Hypervisor {
     #[doc(alias = "XEN_SYSCTL_get_cpu_policy")]
     pub fn default_cpu_policy(&self) -> Result<CpuPolicy> {
         let operation = "get CPU policy";
-        let mut request = GetCpuPolicy {
-            index: POLICY_HVM_DEFAULT,
-            ..FromZeros::new_zeroed()
+        let mut request = sysctl::CpuPolicy {
+            index: policy::HVM_DEFAULT,
+            ..Default::default()
         };
         self.with_arguments(SYSCTL_ROOM, |arguments| {
             // SAFETY: the structure is this command's; without buffers it only learns the counts.
-            unsafe { self.sysctl(operation, GET_CPU_POLICY, &mut request, arguments) }
+            unsafe { self.sysctl(operation, op::GET_CPU_POLICY, &mut request, arguments) }
         })?;
-        let mut leaves: Vec<CpuidLeaf> = zeroed(request.leaves_count as usize);
-        let mut registers: Vec<MsrEntry> = zeroed(request.msrs_count as usize);
+        let mut leaves: Vec<CpuidLeaf> = zeroed(request.number_of_leaves as usize);
+        let mut registers: Vec<MsrEntry> = zeroed(request.number_of_msrs as usize);
         let room = Arguments::room_for::<CpuidLeaf>(leaves.len())
             + Arguments::room_for::<MsrEntry>(registers.len())
             + SYSCTL_ROOM;
         self.with_arguments(room, |arguments| {
             let placed_leaves = arguments.place(leaves.as_slice());
             let placed_registers = arguments.place(registers.as_slice());
-            request.leaves = placed_leaves.address;
-            request.msrs = placed_registers.address;
+            request.leaves = GuestHandle::new(placed_leaves.address);
+            request.msrs = GuestHandle::new(placed_registers.address);
             // SAFETY: the structure is this command's; both buffers have room for the counts given.
-            unsafe { self.sysctl(operation, GET_CPU_POLICY, &mut request, arguments) }?;
-            leaves.truncate(request.leaves_count as usize);
-            registers.truncate(request.msrs_count as usize);
+            unsafe { self.sysctl(operation, op::GET_CPU_POLICY, &mut request, arguments) }?;
+            leaves.truncate(request.number_of_leaves as usize);
+            registers.truncate(request.number_of_msrs as usize);
             arguments.get_slice(placed_leaves, &mut leaves);
             arguments.get_slice(placed_registers, &mut registers);
             Ok(())
@@ -173,21 +169,33 @@ impl Hypervisor {
     #[doc(alias = "XENVER_version")]
     pub fn version(&self) -> Result<Version> {
         // SAFETY: sub-operation 0 takes no structure.
-        let number = unsafe { self.call("get version", Number::XenVersion, &[0, 0]) }?;
+        let running = unsafe {
+            self.call(
+                "get version",
+                number::XEN_VERSION,
+                &[version::op::VERSION.into(), 0],
+            )
+        }?;
         Ok(Version {
-            major: number >> 16,
-            minor: number & 0xffff,
-            extra: self.version_text::<16>(1)?,
-            capabilities: self.version_text::<1024>(3)?,
-            command_line: self.version_text::<1024>(9)?,
+            major: running >> 16,
+            minor: running & 0xffff,
+            extra: self.version_text::<{ version::EXTRA_VERSION_LENGTH }>(version::op::EXTRA_VERSION)?,
+            capabilities: self.version_text::<{ version::CAPABILITIES_LENGTH }>(version::op::CAPABILITIES)?,
+            command_line: self.version_text::<{ version::COMMAND_LINE_LENGTH }>(version::op::COMMAND_LINE)?,
         })
     }
 
-    fn version_text<const SIZE: usize>(&self, command: u64) -> Result<String> {
+    fn version_text<const SIZE: usize>(&self, command: u32) -> Result<String> {
         self.with_arguments(PAGE_SIZE, |arguments| {
             let placed = arguments.place(&[0_u8; SIZE]);
             // SAFETY: these sub-operations fill an array of SIZE bytes.
-            unsafe { self.call("get version", Number::XenVersion, &[command, placed.address]) }?;
+            unsafe {
+                self.call(
+                    "get version",
+                    number::XEN_VERSION,
+                    &[command.into(), placed.address],
+                )
+            }?;
             let bytes = arguments.get(placed);
             let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
             Ok(String::from_utf8_lossy(text).trim().to_owned())
@@ -203,16 +211,12 @@ impl Hypervisor {
         payload: &mut T,
         arguments: &mut Arguments,
     ) -> Result<()> {
-        let mut bytes = [0_u8; 8 + UNION_SIZE];
-        bytes[..4].copy_from_slice(&command.to_ne_bytes());
-        bytes[4..8].copy_from_slice(&INTERFACE_VERSION.to_ne_bytes());
-        bytes[8..8 + size_of::<T>()].copy_from_slice(payload.as_bytes());
-        let placed = arguments.place(&bytes);
+        let mut call = Sysctl::new(command);
+        call.set_view(payload);
+        let placed = arguments.place(&call);
         // SAFETY: a sysctl takes one structure of this size; the caller vouches for what it says.
-        unsafe { self.call(operation, Number::Sysctl, &[placed.address]) }?;
-        let bytes = arguments.get(placed);
-        let (reply, _) = T::read_from_prefix(&bytes[8..]).map_err(|_| Error::new(operation, Errno::INVAL))?;
-        *payload = reply;
+        unsafe { self.call(operation, number::SYSCTL, &[placed.address]) }?;
+        *payload = arguments.get(placed).view();
         Ok(())
     }
 }
