@@ -106,6 +106,11 @@ fn configurations(report: &mut Report) {
             "/nowhere.img",
         ),
         (
+            "a ramdisk that is not there",
+            "ramdisk = \"/nowhere.gz\"",
+            "/nowhere.gz",
+        ),
+        (
             "a list that does not end",
             "vif = [ \"bridge=xenbr0\"",
             "wrong.cfg",
