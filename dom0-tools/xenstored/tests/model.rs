@@ -50,7 +50,7 @@ fn contents(tree: &Tree) -> Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_tree_is_its_model_and_so_is_every_snapshot(operations in proptest::collection::vec(operation(), 0..60)) {

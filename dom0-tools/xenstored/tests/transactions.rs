@@ -38,7 +38,7 @@ fn derive(model: &mut Model, from: usize, to: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn committed_transactions_are_as_if_they_ran_one_after_the_other(steps in steps()) {
