@@ -40,6 +40,8 @@ const EXTENDED_EDX: u32 = 0x2dd3_fbfd;
 /// XSAVEOPT and XGETBV with ecx 1.
 const EXTENDED_STATE_SUBFEATURES: u32 = 0x5;
 const INVARIANT_TSC: u32 = 1 << 8;
+/// What four levels of tables translate.
+const MOST_ADDRESS_BITS: u32 = 48;
 const CR4_OSXSAVE: u64 = 1 << 18;
 
 /// One leaf.
@@ -88,7 +90,7 @@ impl CpuPolicy {
         let mut policy = CpuPolicy {
             leaves: Vec::new(),
             tsc_khz: machine.platform().tsc_khz,
-            address_bits: machine.cpuid(0x8000_0008, 0)[0] & 0xff,
+            address_bits: (machine.cpuid(0x8000_0008, 0)[0] & 0xff).min(MOST_ADDRESS_BITS),
         };
         let basic = machine.cpuid(0, 0)[0].min(HIGHEST_BASIC);
         let extended = machine.cpuid(0x8000_0000, 0)[0].min(HIGHEST_EXTENDED);
@@ -133,10 +135,13 @@ impl CpuPolicy {
             if (HYPERVISOR_BASE..HYPERVISOR_BASE + 0x1_0000).contains(&leaf.leaf) {
                 continue;
             }
-            let place = policy.find(leaf.leaf, leaf.subleaf);
+            if !is_known(leaf) {
+                return Err((Error::ERANGE, leaf));
+            }
+            let place = policy.exact(leaf.leaf, leaf.subleaf);
             match place {
                 Some(index) => {
-                    let allowed = self.leaves[index].values;
+                    let allowed = policy.leaves[index].values;
                     if exceeds(leaf, allowed) {
                         return Err((Error::EINVAL, leaf));
                     }
@@ -144,14 +149,29 @@ impl CpuPolicy {
                 }
                 // An empty leaf that we do not have is no wish.
                 None if leaf.values == [0; 4] => {}
+                None if exceeds(leaf, [0; 4]) => return Err((Error::EINVAL, leaf)),
+                // It holds no features: the toolstack's word on topology or caches.
                 None => {
-                    if exceeds(leaf, [0; 4]) {
-                        return Err((Error::EINVAL, leaf));
-                    }
+                    policy.leaves.try_reserve(1).map_err(|_| (Error::ENOMEM, leaf))?;
+                    let place = policy
+                        .leaves
+                        .partition_point(|entry| (entry.leaf, entry.subleaf) < (leaf.leaf, leaf.subleaf));
+                    policy.leaves.insert(place, leaf);
                 }
             }
         }
         Ok(policy)
+    }
+
+    /// Bits of a guest-physical address.
+    pub fn address_bits(&self) -> u32 {
+        self.address_bits
+    }
+
+    fn exact(&self, leaf: u32, subleaf: u32) -> Option<usize> {
+        self.leaves
+            .iter()
+            .position(|entry| entry.leaf == leaf && entry.subleaf == subleaf)
     }
 
     fn find(&self, leaf: u32, subleaf: u32) -> Option<usize> {
@@ -177,7 +197,7 @@ impl CpuPolicy {
         let mut values = self.leaves[index].values;
         match leaf {
             1 => {
-                values[1] = (values[1] & 0x0000_ffff) | (asker.apic_id << 24);
+                values[1] = (values[1] & 0x00ff_ffff) | (asker.apic_id << 24);
                 if asker.cr4 & CR4_OSXSAVE != 0 {
                     values[2] |= BASIC_ECX_OSXSAVE;
                 }
@@ -186,7 +206,6 @@ impl CpuPolicy {
                 }
             }
             EXTENDED_STATE if subleaf == 0 => values[1] = self.state_size(asker.extended_control),
-            0x8000_001e => values[0] = asker.apic_id,
             _ => {}
         }
         values
@@ -262,10 +281,26 @@ fn keep(leaf: u32, subleaf: u32, host: [u32; 4], basic: u32, extended: u32) -> [
         0x8000_0001 => [eax, 0, ecx & EXTENDED_ECX, edx & EXTENDED_EDX],
         0x8000_0002..=0x8000_0006 => host,
         0x8000_0007 => [0, 0, 0, edx & INVARIANT_TSC],
-        // Widths of addresses; 48 bits are what four levels of tables translate.
-        0x8000_0008 => [(eax & 0xff00) | (eax & 0xff).min(48), 0, 0, 0],
+        // Widths of addresses.
+        0x8000_0008 => [(eax & 0xff00) | (eax & 0xff).min(MOST_ADDRESS_BITS), 0, 0, 0],
         _ => [0; 4],
     }
+}
+
+/// Leaves that a toolstack may bring, with the highest subleaf of those that have some.
+fn is_known(wanted: Leaf) -> bool {
+    const CACHES: u32 = 4;
+    const STRUCTURED: u32 = 7;
+    const TOPOLOGY: u32 = 0xb;
+    let highest = match wanted.leaf {
+        CACHES => 5,
+        STRUCTURED => 2,
+        TOPOLOGY => 1,
+        EXTENDED_STATE => 62,
+        0..=HIGHEST_BASIC | 0x8000_0000..=0x8000_0021 => return wanted.subleaf == NO_SUBLEAF,
+        _ => return false,
+    };
+    wanted.subleaf <= highest
 }
 
 /// Whether a wished leaf has feature bits that are not allowed. Leaves that hold no features are not compared.
@@ -276,7 +311,12 @@ fn exceeds(wanted: Leaf, allowed: [u32; 4]) -> bool {
             (wanted.values[2] & !BASIC_ECX_OSXSAVE) & !allowed[2] != 0
                 || (wanted.values[3] & !(1 << 28)) & !allowed[3] != 0
         }
+        // The highest leaf: none that is not offered comes into sight.
+        (0 | 0x8000_0000, _) => wanted.values[0] > allowed[0],
         (7, 0) => (1..4).any(beyond),
+        (7, _) => (0..4).any(beyond),
+        (0x8000_0007, _) => beyond(3),
+        (0x8000_0008, _) => beyond(1),
         (EXTENDED_STATE, 0) => beyond(0),
         (EXTENDED_STATE, 1) => beyond(0),
         (0x8000_0001, _) => beyond(2) || beyond(3),

@@ -8,7 +8,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use hypercall_abi::{DomainId, Error};
 use machine::Machine;
@@ -104,8 +104,8 @@ pub struct Domain<M: Machine> {
     pub pauses: AtomicU32,
     /// How often the toolstack paused it: once from the start.
     pub toolstack_pauses: AtomicU32,
-    /// Paused since creation and never unpaused: not yet started.
-    pub created_at: u64,
+    /// The toolstack has let it run: what it was told of its processors stays true from then on.
+    pub creation_finished: AtomicBool,
     /// `VMASST_TYPE_*` bits.
     pub assists: AtomicU64,
     /// Emulated devices beyond the local APIC (the initial domain's I/O APIC).
@@ -176,7 +176,7 @@ impl<M: Machine> Domain<M> {
             lifecycle: Lock::new(Lifecycle::default()),
             pauses: AtomicU32::new(1),
             toolstack_pauses: AtomicU32::new(1),
-            created_at: machine.now(),
+            creation_finished: AtomicBool::new(false),
             assists: AtomicU64::new(0),
             io_apic,
             teardown: Lock::new(GuestFrame(0)),

@@ -90,8 +90,9 @@ impl<M: Machine> Kernel<M> {
 
     /// HLT: wait for an interrupt. With interrupts disabled none would ever come: that is how Linux ends.
     fn halt(&self, vcpu: &VcpuHandle<M>, context: &mut M::Vcpu) {
-        let interruptible = context.interrupts_enabled();
+        // First over the instruction: it ends the shadow of an STI before it.
         context.advance();
+        let interruptible = context.interrupts_enabled();
         if interruptible || vcpu.nmi_pending.load(Ordering::SeqCst) {
             self.block(vcpu);
             return;

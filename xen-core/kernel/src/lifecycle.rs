@@ -72,13 +72,15 @@ impl<M: Machine> Kernel<M> {
     /// A domain stops for good, by its own will or not. The toolstack is told; the privileged domain's end is the
     /// machine's.
     pub fn shutdown_domain(&self, domain: &Arc<Domain<M>>, reason: u8) {
-        {
+        let reason = {
             let mut lifecycle = domain.lifecycle.lock();
             if lifecycle.shutdown.is_some() {
                 return;
             }
-            lifecycle.shutdown = Some(lifecycle.shutdown_code.unwrap_or(reason));
-        }
+            let reason = lifecycle.shutdown_code.unwrap_or(reason);
+            lifecycle.shutdown = Some(reason);
+            reason
+        };
         self.each_vcpu(domain, |vcpu| {
             vcpu.stops.fetch_or(stop::SHUTDOWN, Ordering::SeqCst);
             self.make_look(vcpu);

@@ -134,6 +134,8 @@ impl<M: Machine> Kernel<M> {
         let slice_end = here.slice_end.load(Ordering::Relaxed);
         if now >= slice_end || least.saturating_add(GRANULARITY) < current {
             here.reschedule.store(true, Ordering::Relaxed);
+            // It has done its work: a deadline in the past would fire again at once.
+            here.slice_end.store(NEVER, Ordering::Relaxed);
         } else if slice_end == NEVER {
             here.slice_end.store(now + SLICE, Ordering::Relaxed);
             self.program_timer();
@@ -218,7 +220,9 @@ impl<M: Machine> Kernel<M> {
     /// Whether the vCPU that runs here should stop running now.
     pub(crate) fn must_give_way(&self, vcpu: &VcpuHandle<M>) -> bool {
         let here = &self.processors[self.machine.current()];
-        here.reschedule.load(Ordering::Relaxed) || !runnable(vcpu)
+        here.reschedule.load(Ordering::Relaxed)
+            || !runnable(vcpu)
+            || !may_run_on(vcpu, self.machine.current())
     }
 
     /// Make the vCPU that runs here give way after this exit.
@@ -349,6 +353,31 @@ impl<M: Machine> Kernel<M> {
             self.check_preemption();
         } else {
             self.machine.kick(target);
+        }
+    }
+
+    /// Where a vCPU may run has changed: move it if it is where it may not be. Never waits, since two vCPUs of one domain
+    /// may place each other.
+    pub fn place_again(&self, vcpu: &VcpuHandle<M>) {
+        let mut place = vcpu.place.lock();
+        match *place {
+            Place::Queued(queue) if !may_run_on(vcpu, queue) => {
+                let mut there = self.processors[queue].queue.lock();
+                // Not there: a processor has just taken it, and looks at where it may run as soon as we let go.
+                let Some(index) = there.iter().position(|other| other == vcpu) else {
+                    return;
+                };
+                drop(there.remove(index));
+                drop(there);
+                *place = Place::Off;
+                drop(place);
+                self.reconsider(vcpu);
+            }
+            Place::Running(processor) if processor != self.machine.current() => {
+                drop(place);
+                self.machine.kick(processor);
+            }
+            _ => {}
         }
     }
 

@@ -8,7 +8,7 @@ use hypercall_abi::{DomainId, Error};
 use machine::Machine;
 
 use super::{Answer, Call, DONE};
-use crate::domain::HVM_PARAMETERS;
+use crate::domain::{HVM_PARAMETERS, VcpuHandle};
 
 /// `hvm_op(op, argument)`.
 pub fn handle<M: Machine>(call: &mut Call<'_, M>) -> Answer {
@@ -17,6 +17,7 @@ pub fn handle<M: Machine>(call: &mut Call<'_, M>) -> Answer {
         op::SET_PARAM => set_param(call, argument),
         op::GET_PARAM => get_param(call, argument),
         op::SET_EVTCHN_UPCALL_VECTOR => set_upcall_vector(call, argument),
+        op::FLUSH_TLBS if argument != 0 => Err(Error::EINVAL),
         op::FLUSH_TLBS => {
             call.machine().flush(call.domain().physmap.root());
             DONE
@@ -33,7 +34,8 @@ pub fn handle<M: Machine>(call: &mut Call<'_, M>) -> Answer {
 
 fn index_of(request: &Param) -> Result<usize, Error> {
     let index = request.index as usize;
-    if index >= HVM_PARAMETERS {
+    // The table has holes, too.
+    if index >= HVM_PARAMETERS || matches!(request.index, 3 | 7 | 8) {
         Err(Error::EINVAL)
     } else {
         Ok(index)
@@ -59,7 +61,7 @@ fn get_param<M: Machine>(call: &mut Call<'_, M>, argument: u64) -> Answer {
             | param::VM_GENERATION_ID_ADDR
             | param::TRIPLE_FAULT_REASON
     );
-    if own && !call.domain().privileged && !readable {
+    if own && !readable {
         return Err(Error::EPERM);
     }
     request.value = target.hvm_parameters.lock()[index];
@@ -75,8 +77,17 @@ fn set_param<M: Machine>(call: &mut Call<'_, M>, argument: u64) -> Answer {
     if !own && target.is_dying() {
         return Err(Error::EINVAL);
     }
-    // Of its own, a guest sets how it is called; all else is its toolstack's.
-    if own && !call.domain().privileged && request.index != param::CALLBACK_IRQ {
+    // Of its own, a guest sets how it is called and where it found things; all else is its toolstack's.
+    let settable = matches!(
+        request.index,
+        param::CALLBACK_IRQ
+            | param::VM86_TSS
+            | param::VM86_TSS_SIZED
+            | param::STORE_EVTCHN
+            | param::CONSOLE_EVTCHN
+            | param::VM_GENERATION_ID_ADDR
+    );
+    if own && !settable {
         return Err(Error::EPERM);
     }
     match request.index {
@@ -85,10 +96,13 @@ fn set_param<M: Machine>(call: &mut Call<'_, M>, argument: u64) -> Answer {
             return DONE;
         }
         param::TRIPLE_FAULT_REASON if request.value > u64::from(shutdown::MAX) => return Err(Error::EINVAL),
-        // Views of memory that differ by vCPU, and nested virtualisation, are not offered: only "off" is accepted.
-        param::ALTP2M | param::NESTED_HVM if request.value != 0 => return Err(Error::EOPNOTSUPP),
-        // Set once, at the domain's making.
-        param::STORE_PFN | param::CONSOLE_PFN | param::STORE_EVTCHN | param::CONSOLE_EVTCHN => {
+        // Views of memory that differ by vCPU, nested virtualisation and other hypervisors' interfaces are not offered:
+        // only "off" is accepted.
+        param::ALTP2M | param::NESTED_HVM | param::VIRIDIAN if request.value != 0 => {
+            return Err(Error::EOPNOTSUPP);
+        }
+        // Once told, they stay.
+        param::IOREQ_PFN | param::BUFIOREQ_PFN | param::IOREQ_SERVER_PFN | param::NR_IOREQ_SERVER_PAGES => {
             let mut parameters = target.hvm_parameters.lock();
             if parameters[index] != 0 && parameters[index] != request.value {
                 return Err(Error::EEXIST);
@@ -109,11 +123,12 @@ fn set_upcall_vector<M: Machine>(call: &mut Call<'_, M>, argument: u64) -> Answe
     if request.vector < FIRST_VECTOR {
         return Err(Error::EINVAL);
     }
-    let target = call.domain().vcpu(request.vcpu).ok_or(Error::ENOENT)?;
+    let target = VcpuHandle::new(call.domain(), request.vcpu).ok_or(Error::ENOENT)?;
     target.upcall_vector.store(request.vector, Ordering::Release);
     // An event that came before the vector did would otherwise never be told.
     if target.upcall_pending() {
         target.lapic.post(request.vector);
+        call.kernel.unblock(&target);
     }
     DONE
 }

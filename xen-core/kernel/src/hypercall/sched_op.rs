@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use hypercall_abi::Error;
-use hypercall_abi::sched::{Poll, RemoteShutdown, Shutdown, op, shutdown};
+use hypercall_abi::sched::{Poll, RemoteShutdown, Shutdown, op};
 use machine::Machine;
 
 use super::{Answer, Call, DONE};
@@ -28,37 +28,26 @@ pub fn handle<M: Machine>(call: &mut Call<'_, M>) -> Answer {
         }
         op::SHUTDOWN => {
             let request: Shutdown = call.read(argument)?;
-            let reason = valid_reason(request.reason)?;
-            call.kernel.shutdown_domain(call.domain(), reason);
+            call.kernel.shutdown_domain(call.domain(), request.reason as u8);
             DONE
         }
         op::SHUTDOWN_CODE => {
             let request: Shutdown = call.read(argument)?;
-            let reason = valid_reason(request.reason)?;
             let mut lifecycle = call.domain().lifecycle.lock();
-            // Only the reason of a shutdown to come can be told.
-            lifecycle.shutdown_code = Some(reason);
+            // The first reason told counts, and only for a shutdown to come.
+            lifecycle.shutdown_code.get_or_insert(request.reason as u8);
             DONE
         }
         op::REMOTE_SHUTDOWN => {
             let request: RemoteShutdown = call.read(argument)?;
             call.require_privilege()?;
             let target = call.kernel.domains.get(request.domain).ok_or(Error::ESRCH)?;
-            call.kernel
-                .shutdown_domain(&target, valid_reason(request.reason)?);
+            call.kernel.shutdown_domain(&target, request.reason as u8);
             DONE
         }
         op::POLL => poll(call, argument),
         // The watchdog is not there yet; nobody may believe that one watches.
         _ => Err(Error::ENOSYS),
-    }
-}
-
-fn valid_reason(reason: u32) -> Result<u8, Error> {
-    if reason > shutdown::MAX {
-        Err(Error::EINVAL)
-    } else {
-        Ok(reason as u8)
     }
 }
 
@@ -106,9 +95,9 @@ fn poll<M: Machine>(call: &mut Call<'_, M>, argument: u64) -> Answer {
         give_up();
         return DONE;
     }
-    if request.timeout != 0 {
-        call.kernel
-            .change_deadlines(vcpu, |deadlines| deadlines.poll = Some(request.timeout));
-    }
+    // Without a timeout, none that an earlier poll left may end this one.
+    call.kernel.change_deadlines(vcpu, |deadlines| {
+        deadlines.poll = (request.timeout != 0).then_some(request.timeout);
+    });
     DONE
 }

@@ -14,7 +14,7 @@ use machine::address::PAGE_SIZE;
 
 use super::domctl::{info_of, write_bitmap};
 use super::{Answer, Call, DONE};
-use crate::cpu_policy::CpuPolicy;
+use crate::cpu_policy::{CpuPolicy, NO_SUBLEAF};
 
 /// Words of a feature set that we can fill; the ABI's order.
 const FEATURE_WORDS: usize = 19;
@@ -41,7 +41,7 @@ pub fn handle<M: Machine>(call: &mut Call<'_, M>) -> Answer {
         op::CPU_TOPOLOGY_INFO => topology(call, &mut request)?,
         op::NUMA_INFO => numa(call, &mut request)?,
         op::CPUPOOL_OP => pools(call, &mut request)?,
-        op::GET_CPU_FEATURESET => features(call, &mut request)?,
+        op::GET_CPU_FEATURESET => return features(call, &mut request),
         op::GET_CPU_POLICY => policy(call, &mut request)?,
         _ => return Err(Error::ENOSYS),
     }
@@ -78,22 +78,10 @@ fn read_console<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Result<
     Ok(())
 }
 
-fn claimed<M: Machine>(call: &Call<'_, M>) -> u64 {
-    let mut total = 0u64;
-    let mut next = DomainId(0);
-    while let Some(domain) = call.kernel.domains.at_or_after(next) {
-        total = total.saturating_add(domain.claimed.load(Ordering::Relaxed));
-        next = DomainId(domain.id.0.saturating_add(1));
-    }
-    total
-}
-
 fn physical_info<M: Machine>(call: &Call<'_, M>) -> PhysicalInfo {
     let machine = call.machine();
     let memory = machine.memory();
     let processors = machine.processors() as u32;
-    let [_, _, ecx, edx] = machine.cpuid(1, 0);
-    let [_, _, extended_ecx, extended_edx] = machine.cpuid(0x8000_0001, 0);
     PhysicalInfo {
         threads_per_core: 1,
         cores_per_socket: processors,
@@ -107,11 +95,30 @@ fn physical_info<M: Machine>(call: &Call<'_, M>) -> PhysicalInfo {
             | physical_capability::GRANT_TABLE_V1,
         total_pages: memory.total_frames(),
         free_pages: memory.free_frames(),
-        outstanding_pages: claimed(call),
+        outstanding_pages: *call.kernel.domains.claims.lock(),
         max_frame: memory.frame_count(),
-        hardware_capabilities: [edx, ecx, extended_edx, extended_ecx, 0, 0, 0, 0],
+        hardware_capabilities: hardware_capabilities(machine),
         ..PhysicalInfo::default()
     }
+}
+
+/// The processor's own features, in the order of the first eight words of a feature set.
+fn hardware_capabilities<M: Machine>(machine: &M) -> [u32; 8] {
+    let [_, _, ecx, edx] = machine.cpuid(1, 0);
+    let [_, _, extended_ecx, extended_edx] = machine.cpuid(0x8000_0001, 0);
+    let [_, structured_ebx, structured_ecx, _] = machine.cpuid(7, 0);
+    let [state, ..] = machine.cpuid(0xd, 1);
+    let [.., power] = machine.cpuid(0x8000_0007, 0);
+    [
+        edx,
+        ecx,
+        extended_edx,
+        extended_ecx,
+        state,
+        structured_ebx,
+        structured_ecx,
+        power,
+    ]
 }
 
 fn domain_list<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Result<(), Error> {
@@ -154,9 +161,9 @@ fn available_heap<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) {
 
 fn topology<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Result<(), Error> {
     let mut wanted: CpuTopologyInfo = request.view();
-    let processors = call.machine().processors() as u32;
+    let mut count = call.machine().processors() as u32;
     if !wanted.topology.is_null() {
-        let count = wanted.number_of_cpus.min(processors);
+        count = count.min(wanted.number_of_cpus);
         for core in 0..count {
             let entry = CpuTopology {
                 core,
@@ -166,7 +173,7 @@ fn topology<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Result<(), 
             call.write_element(wanted.topology.address(), u64::from(core), &entry)?;
         }
     }
-    wanted.number_of_cpus = processors;
+    wanted.number_of_cpus = count;
     request.set_view(&wanted);
     Ok(())
 }
@@ -176,7 +183,8 @@ fn numa<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Result<(), Erro
     const LOCAL: u32 = 10;
     let mut wanted: NumaInfo = request.view();
     let memory = call.machine().memory();
-    if wanted.number_of_nodes != 0 {
+    let asks = !wanted.memory.is_null() || !wanted.distances.is_null();
+    if asks && wanted.number_of_nodes != 0 {
         if !wanted.memory.is_null() {
             let size = memory.total_frames() * PAGE_SIZE as u64;
             let free = memory.free_frames() * PAGE_SIZE as u64;
@@ -186,7 +194,7 @@ fn numa<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Result<(), Erro
             call.write(wanted.distances.address(), &LOCAL)?;
         }
     }
-    wanted.number_of_nodes = 1;
+    wanted.number_of_nodes = if asks { wanted.number_of_nodes.min(1) } else { 1 };
     request.set_view(&wanted);
     Ok(())
 }
@@ -213,25 +221,32 @@ fn pools<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Result<(), Err
     Ok(())
 }
 
-fn features<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Result<(), Error> {
+fn features<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Answer {
     let mut wanted: CpuFeatureset = request.view();
     let words = match wanted.index {
         featureset::RAW | featureset::HOST | featureset::HVM | featureset::HVM_MAX => {
             feature_words(call.machine())
         }
-        // There are no PV guests, so they have no features.
-        featureset::PV | featureset::PV_MAX => [0; FEATURE_WORDS],
+        // There are no PV guests.
+        featureset::PV | featureset::PV_MAX => return Err(Error::EOPNOTSUPP),
         _ => return Err(Error::EINVAL),
     };
+    let mut count = FEATURE_WORDS;
     if !wanted.features.is_null() {
-        let count = (wanted.number_of_features as usize).min(FEATURE_WORDS);
+        count = count.min(wanted.number_of_features as usize);
         for (index, word) in words.iter().take(count).enumerate() {
             call.write_element(wanted.features.address(), index as u64, word)?;
         }
     }
-    wanted.number_of_features = FEATURE_WORDS as u32;
+    // Told also when there was too little room for all.
+    wanted.number_of_features = count as u32;
     request.set_view(&wanted);
-    Ok(())
+    call.write(call.arguments[0], request)?;
+    if count < FEATURE_WORDS {
+        Err(Error::ENOBUFS)
+    } else {
+        DONE
+    }
 }
 
 /// The words in the ABI's order: leaf 1 edx and ecx, 0x80000001 edx and ecx, 0xd/1 eax, 7/0 ebx and ecx, 0x80000007 edx,
@@ -239,10 +254,10 @@ fn features<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Result<(), 
 fn feature_words<M: Machine>(machine: &M) -> [u32; FEATURE_WORDS] {
     let policy = CpuPolicy::of_machine(machine);
     let word = |leaf: u32, subleaf: u32, index: usize| {
-        let entry = policy
-            .leaves()
-            .iter()
-            .find(|entry| entry.leaf == leaf && (entry.subleaf == subleaf || subleaf == 0));
+        let entry = policy.leaves().iter().find(|entry| {
+            entry.leaf == leaf && matches!(entry.subleaf, NO_SUBLEAF)
+                || (entry.leaf, entry.subleaf) == (leaf, subleaf)
+        });
         entry.map_or(0, |entry| entry.values[index])
     };
     let mut words = [0; FEATURE_WORDS];
@@ -268,7 +283,7 @@ fn policy<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Result<(), Er
         index::RAW | index::HOST | index::HVM_MAX | index::HVM_DEFAULT => {
             CpuPolicy::of_machine(call.machine())
         }
-        index::PV_MAX | index::PV_DEFAULT => CpuPolicy::default(),
+        index::PV_MAX | index::PV_DEFAULT => return Err(Error::EOPNOTSUPP),
         _ => return Err(Error::EINVAL),
     };
     let room = wanted.number_of_leaves;

@@ -3,6 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use hypercall_abi::Error;
+use hypercall_abi::sched::shutdown;
 use hypercall_abi::vcpu::{
     GetPhysicalId, RegisterMemoryArea, RegisterVcpuInfo, RunstateInfo, SINGLESHOT_FUTURE, SetPeriodicTimer,
     SetSingleshotTimer, op,
@@ -77,6 +78,16 @@ pub fn handle<M: Machine>(call: &mut Call<'_, M>) -> Answer {
             DONE
         }
         op::DOWN => {
+            let mut others = false;
+            call.kernel.each_vcpu(call.domain(), |other| {
+                others |= other.index != target.index && other.is_up();
+            });
+            // The last one to go takes the domain with it: nobody could bring one up again.
+            if !others {
+                call.kernel
+                    .shutdown_domain(call.domain(), shutdown::POWEROFF as u8);
+                return DONE;
+            }
             target.stops.fetch_or(stop::DOWN, Ordering::SeqCst);
             call.kernel.make_look(&target);
             DONE
@@ -140,8 +151,10 @@ fn register_info<M: Machine>(call: &mut Call<'_, M>, target: &VcpuHandle<M>, arg
         };
     }
     call.kernel.publish_time(target);
-    // Events may have come between the copy and the switch: let the guest look once.
-    call.kernel.raise_upcall(target);
+    if (target.index as usize) >= hypercall_abi::xen::limit::LEGACY_VCPUS {
+        // Until now there was no place to note events in: let the guest look at all of them once.
+        call.kernel.raise_upcall(target);
+    }
     DONE
 }
 

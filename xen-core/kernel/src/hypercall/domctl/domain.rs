@@ -29,7 +29,7 @@ const DEFAULT_MAPTRACK_FRAMES: u32 = 1024;
 /// The most that it may ask for.
 const MOST_GRANT_FRAMES: u32 = 1024;
 const MOST_MAPTRACK_FRAMES: u32 = 4096;
-/// Pauses of the toolstack's that are counted; Xen's answer past that has a number that its own ABI does not define.
+/// Pauses of the toolstack's that are counted: Xen's limit.
 const MOST_PAUSES: u32 = 255;
 
 pub fn create<M: Machine>(call: &Call<'_, M>, request: &mut Domctl) -> Handled {
@@ -40,6 +40,8 @@ pub fn create<M: Machine>(call: &Call<'_, M>, request: &mut Domctl) -> Handled {
         id if id.is_reserved() => None,
         id => Some(id),
     };
+    // The answer has its place, or nothing is made: a domain whose number nobody learnt would stay for ever.
+    call.write(call.arguments[0], request)?;
     let policy = Arc::new(CpuPolicy::of_machine(call.machine()));
     let domain = call.kernel.create_domain(id, &config, policy)?;
     request.domain = domain.id;
@@ -47,13 +49,12 @@ pub fn create<M: Machine>(call: &Call<'_, M>, request: &mut Domctl) -> Handled {
     Ok(Reply::Structure)
 }
 
-fn limit(wanted: i32, default: u32, most: u32) -> Result<u32, Error> {
-    match wanted {
-        -1 => Ok(default),
-        _ => u32::try_from(wanted)
-            .ok()
-            .filter(|&frames| frames <= most)
-            .ok_or(Error::EINVAL),
+/// A limit in frames; negative ones leave it to us.
+fn limit(wanted: i32, default: u32, least: u32, most: u32) -> Result<u32, Error> {
+    match u32::try_from(wanted) {
+        Err(_) => Ok(default),
+        Ok(frames) if (least..=most).contains(&frames) => Ok(frames),
+        Ok(_) => Err(Error::EINVAL),
     }
 }
 
@@ -78,6 +79,7 @@ fn check_create(wanted: &CreateDomain) -> Result<DomainConfig, Error> {
     if wanted.cpupool_id != 0 {
         return Err(Error::ENOENT);
     }
+    // The highest version that the guest may ask for: a limit, and version 1 is within both.
     let version = wanted.grant_options & GRANT_VERSION_MASK;
     if !(1..=2).contains(&version) || wanted.grant_options & !GRANT_VERSION_MASK != 0 {
         return Err(Error::EINVAL);
@@ -86,10 +88,16 @@ fn check_create(wanted: &CreateDomain) -> Result<DomainConfig, Error> {
         handle: wanted.handle,
         max_vcpus: wanted.max_vcpus,
         max_event_port: wanted.max_event_channel_port,
-        max_grant_frames: limit(wanted.max_grant_frames, DEFAULT_GRANT_FRAMES, MOST_GRANT_FRAMES)?,
+        max_grant_frames: limit(
+            wanted.max_grant_frames,
+            DEFAULT_GRANT_FRAMES,
+            1,
+            MOST_GRANT_FRAMES,
+        )?,
         max_maptrack_frames: limit(
             wanted.max_maptrack_frames,
             DEFAULT_MAPTRACK_FRAMES,
+            0,
             MOST_MAPTRACK_FRAMES,
         )?,
         privileged: false,
@@ -127,7 +135,7 @@ pub fn pause<M: Machine>(call: &Call<'_, M>, target: &Arc<Domain<M>>) -> Handled
         .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
             (count < MOST_PAUSES).then_some(count + 1)
         })
-        .map_err(|_| Error::EBUSY)?;
+        .map_err(|_| Error::EOVERFLOW)?;
     call.kernel.pause_domain(target);
     Ok(Reply::Nothing)
 }
@@ -137,11 +145,13 @@ pub fn unpause<M: Machine>(call: &Call<'_, M>, target: &Arc<Domain<M>>) -> Handl
         .toolstack_pauses
         .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1))
         .map_err(|_| Error::EINVAL)?;
+    target.creation_finished.store(true, Ordering::SeqCst);
     call.kernel.unpause_domain(target);
     Ok(Reply::Nothing)
 }
 
-pub fn max_vcpus<M: Machine>(target: &Arc<Domain<M>>, request: &Domctl) -> Handled {
+pub fn max_vcpus<M: Machine>(call: &Call<'_, M>, target: &Arc<Domain<M>>, request: &Domctl) -> Handled {
+    another(call, target)?;
     let wanted: MaxVcpus = request.view();
     // What was promised at creation, as Xen insists; again is no error.
     if wanted.max as usize != target.vcpus.len() {
@@ -206,7 +216,8 @@ pub fn scheduler(request: &mut Domctl) -> Handled {
 /// Tables come from the core's own memory as they are needed: the size is noted and answered.
 pub fn set_paging_pool<M: Machine>(target: &Arc<Domain<M>>, request: &Domctl) -> Handled {
     let wanted: PagingMempool = request.view();
-    if wanted.bytes % 4096 != 0 {
+    // Whole pages, as many as 32 bits can count.
+    if wanted.bytes % 4096 != 0 || wanted.bytes >> 44 != 0 {
         return Err(Error::EINVAL);
     }
     target.paging_pool.store(wanted.bytes, Ordering::SeqCst);
@@ -222,12 +233,14 @@ pub fn get_paging_pool<M: Machine>(target: &Arc<Domain<M>>, request: &mut Domctl
 
 /// The domain asked for, or the next one that exists.
 pub fn get_info<M: Machine>(call: &Call<'_, M>, request: &mut Domctl) -> Handled {
-    let id = if request.domain == DomainId::SELF {
-        call.domain().id
-    } else {
-        request.domain
-    };
-    let target = call.kernel.domains.at_or_after(id).ok_or(Error::ESRCH)?;
+    if request.domain.is_reserved() {
+        return Err(Error::EINVAL);
+    }
+    let target = call
+        .kernel
+        .domains
+        .at_or_after(request.domain)
+        .ok_or(Error::ESRCH)?;
     let info = info_of(call.kernel, &target);
     request.domain = target.id;
     request.set_view(&info);
@@ -257,8 +270,9 @@ pub fn info_of<M: Machine>(kernel: &Kernel<M>, domain: &Arc<Domain<M>>) -> Domai
     );
     note(running, info_flag::RUNNING);
     note(blocked && !running && online != 0, info_flag::BLOCKED);
-    // All ones while there is no reason yet, as Xen has it.
-    flags |= lifecycle.shutdown.map_or(info_flag::SHUTDOWN_MASK, u32::from) << info_flag::SHUTDOWN_SHIFT;
+    // All ones while there is no reason yet, as Xen has it; one that was announced shows already.
+    let reason = lifecycle.shutdown.or(lifecycle.shutdown_code);
+    flags |= reason.map_or(u32::MAX, u32::from) << info_flag::SHUTDOWN_SHIFT;
     let allotted = domain.allotted_vcpus.load(Ordering::Relaxed);
     DomainInfo {
         domain: domain.id,
@@ -271,9 +285,14 @@ pub fn info_of<M: Machine>(kernel: &Kernel<M>, domain: &Arc<Domain<M>>) -> Domai
         number_of_online_vcpus: online,
         max_vcpu_id: allotted.checked_sub(1).unwrap_or(INVALID_MAX_VCPU_ID),
         handle: *domain.handle.lock(),
-        guest_physical_address_bits: 48,
+        guest_physical_address_bits: domain.cpu_policy.lock().address_bits() as u8,
         arch_config: ArchDomainConfig {
-            emulation_flags: emulation::LAPIC,
+            emulation_flags: emulation::LAPIC
+                | if domain.io_apic.is_some() {
+                    emulation::IOAPIC
+                } else {
+                    0
+                },
             misc_flags: 0,
         },
         ..DomainInfo::default()

@@ -25,15 +25,14 @@ pub fn set_cpu_policy<M: Machine>(
     request: &mut Domctl,
 ) -> Handled {
     let mut wanted: PolicyArgument = request.view();
+    if target.id == call.domain().id {
+        return Err(Error::EINVAL);
+    }
     if wanted.number_of_leaves > MOST_LEAVES || wanted.number_of_msrs > MOST_MSRS {
         return Err(Error::E2BIG);
     }
     // It must not have run yet: what it was told stays true.
-    if target
-        .vcpus
-        .iter()
-        .any(|vcpu| vcpu.runstate.lock().info.time[0] != 0)
-    {
+    if target.creation_finished.load(Ordering::SeqCst) {
         return Err(Error::EEXIST);
     }
     let mut leaves = Vec::new();
@@ -122,10 +121,13 @@ pub fn write_leaves<M: Machine>(
 }
 
 /// The TSC is the host's, unscaled: the modes that ask for no more than that are accepted.
-pub fn set_tsc<M: Machine>(target: &Arc<Domain<M>>, request: &Domctl) -> Handled {
+pub fn set_tsc<M: Machine>(call: &Call<'_, M>, target: &Arc<Domain<M>>, request: &Domctl) -> Handled {
     const DEFAULT: u32 = 0;
     const NEVER_EMULATE: u32 = 2;
     let wanted: TscInfo = request.view();
+    if target.id == call.domain().id {
+        return Err(Error::EINVAL);
+    }
     if !matches!(wanted.mode, DEFAULT | NEVER_EMULATE) {
         return Err(Error::EOPNOTSUPP);
     }

@@ -84,7 +84,9 @@ fn collect<M: Machine>(call: &Call<'_, M>, target: &Arc<Domain<M>>) -> Result<Ve
         default_type: 0x806,
         ..Mtrr::default()
     };
-    record(&mut bytes, kind::MTRR, 0, &types)?;
+    for index in 0..target.allotted_vcpus.load(Ordering::SeqCst) {
+        record(&mut bytes, kind::MTRR, index as u16, &types)?;
+    }
     bytes.extend_from_slice(
         Descriptor {
             kind: kind::END,

@@ -44,7 +44,8 @@ pub fn handle<M: Machine>(call: &mut Call<'_, M>) -> Answer {
         op::CREATE_DOMAIN => domain::create(call, &mut request),
         op::GET_DOMAIN_INFO => domain::get_info(call, &mut request),
         _ => {
-            let target = call.target(request.domain)?;
+            // By its number: "self" means nothing here.
+            let target = call.kernel.domains.get(request.domain).ok_or(Error::ESRCH)?;
             with_target(call, &mut request, &target)
         }
     };
@@ -64,7 +65,7 @@ fn with_target<M: Machine>(call: &Call<'_, M>, request: &mut Domctl, target: &Ar
         op::DESTROY_DOMAIN => domain::destroy(call, target),
         op::PAUSE_DOMAIN => domain::pause(call, target),
         op::UNPAUSE_DOMAIN => domain::unpause(call, target),
-        op::MAX_VCPUS => domain::max_vcpus(target, request),
+        op::MAX_VCPUS => domain::max_vcpus(call, target, request),
         op::MAX_MEMORY => domain::max_memory(target, request),
         op::SET_DOMAIN_HANDLE => domain::set_handle(target, request),
         op::SET_NODE_AFFINITY => domain::set_node_affinity(call, request),
@@ -80,7 +81,7 @@ fn with_target<M: Machine>(call: &Call<'_, M>, request: &mut Domctl, target: &Ar
         op::SET_HVM_CONTEXT => hvm_context::set(call, target, request),
         op::SET_CPU_POLICY => hardware::set_cpu_policy(call, target, request),
         op::GET_CPU_POLICY => hardware::get_cpu_policy(call, target, request),
-        op::SET_TSC_INFO => hardware::set_tsc(target, request),
+        op::SET_TSC_INFO => hardware::set_tsc(call, target, request),
         op::GET_TSC_INFO => hardware::get_tsc(call, target, request),
         op::GET_ADDRESS_SIZE => hardware::address_size(request),
         // Register frames in PV's form are no HVM guest's; the machine's state goes through the HVM context.

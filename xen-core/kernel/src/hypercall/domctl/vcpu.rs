@@ -4,8 +4,9 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use hypercall_abi::Error;
-use hypercall_abi::domctl::{Domctl, SendTrigger, VcpuAffinity, VcpuInfo, affinity_flag};
+use hypercall_abi::domctl::{Domctl, SendTrigger, VcpuAffinity, VcpuInfo, affinity_flag, trigger};
 use hypercall_abi::vcpu::runstate;
+use hypercall_abi::xen::ControlBitmap;
 use machine::Machine;
 
 use super::bitmap::{read_bitmap, write_bitmap};
@@ -14,13 +15,29 @@ use crate::domain::{Domain, VcpuHandle};
 use crate::hypercall::Call;
 use crate::vcpu::{Place, stop};
 
+/// EINVAL for one that the domain can never have, ESRCH for one that it has not been given.
 fn existing<M: Machine>(target: &Arc<Domain<M>>, index: u32) -> Result<VcpuHandle<M>, Error> {
+    if index as usize >= target.vcpus.len() {
+        return Err(Error::EINVAL);
+    }
     VcpuHandle::new(target, index).ok_or(Error::ESRCH)
 }
 
 fn all_processors<M: Machine>(call: &Call<'_, M>) -> u64 {
     let count = call.machine().processors();
     if count >= 64 { u64::MAX } else { (1 << count) - 1 }
+}
+
+/// Sets that are meant must be there.
+fn check_affinity(wanted: &VcpuAffinity) -> Result<(), Error> {
+    let missing = |flag: u32, bitmap: &ControlBitmap| wanted.flags & flag != 0 && bitmap.bitmap.is_null();
+    if wanted.flags & (affinity_flag::HARD | affinity_flag::SOFT) == 0
+        || missing(affinity_flag::HARD, &wanted.hard)
+        || missing(affinity_flag::SOFT, &wanted.soft)
+    {
+        return Err(Error::EINVAL);
+    }
+    Ok(())
 }
 
 pub fn set_affinity<M: Machine>(
@@ -30,10 +47,8 @@ pub fn set_affinity<M: Machine>(
 ) -> Handled {
     let wanted: VcpuAffinity = request.view();
     let vcpu = existing(target, wanted.vcpu)?;
+    check_affinity(&wanted)?;
     let meant = |flag: u32| wanted.flags & flag != 0;
-    if !meant(affinity_flag::HARD | affinity_flag::SOFT) {
-        return Err(Error::EINVAL);
-    }
     let online = all_processors(call);
     let hard = if meant(affinity_flag::HARD) {
         let bits = read_bitmap(call, &wanted.hard)?;
@@ -55,11 +70,7 @@ pub fn set_affinity<M: Machine>(
             if hard & online == online { u64::MAX } else { hard },
             Ordering::SeqCst,
         );
-        if vcpu.index != call.vcpu.index || target.id != call.domain().id {
-            // Off its processor and on again: where it may run is looked at then.
-            call.kernel.pause_vcpu(&vcpu);
-            call.kernel.unpause_vcpu(&vcpu);
-        }
+        call.kernel.place_again(&vcpu);
         write_bitmap(call, &wanted.hard, hard & online)?;
     }
     if let Some(soft) = soft {
@@ -72,6 +83,7 @@ pub fn set_affinity<M: Machine>(
 pub fn get_affinity<M: Machine>(call: &Call<'_, M>, target: &Arc<Domain<M>>, request: &Domctl) -> Handled {
     let wanted: VcpuAffinity = request.view();
     let vcpu = existing(target, wanted.vcpu)?;
+    check_affinity(&wanted)?;
     let online = all_processors(call);
     if wanted.flags & affinity_flag::HARD != 0 {
         write_bitmap(
@@ -109,10 +121,9 @@ pub fn info<M: Machine>(call: &Call<'_, M>, target: &Arc<Domain<M>>, request: &m
 
 /// Of the triggers, a non-maskable interrupt is the one that a PVH guest has hardware for.
 pub fn trigger<M: Machine>(call: &Call<'_, M>, target: &Arc<Domain<M>>, request: &Domctl) -> Handled {
-    const NMI: u32 = 0;
     let wanted: SendTrigger = request.view();
-    let vcpu = existing(target, wanted.vcpu)?;
-    if wanted.trigger != NMI {
+    let vcpu = VcpuHandle::new(target, wanted.vcpu).ok_or(Error::ESRCH)?;
+    if wanted.trigger != trigger::NMI {
         return Err(Error::ENOSYS);
     }
     vcpu.nmi_pending.store(true, Ordering::SeqCst);
