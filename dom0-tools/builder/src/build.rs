@@ -5,7 +5,7 @@ use crate::cpu_state::entry_records;
 use crate::error::Error;
 use crate::guest_memory::GuestMemory;
 use crate::layout::{ACPI_TABLES, CONSOLE_FRAME, IDENTITY_TABLE_FRAME, MIB, STORE_FRAME, memory_ranges};
-use crate::plan::{Piece, Plan};
+use crate::plan::{Plan, Shape};
 use control::{DomainId, GrantReference, HvmParameter, Hypervisor, NewDomain, PAGE_SIZE, Port};
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -60,7 +60,7 @@ pub fn build(
     plan: &Plan<'_>,
     progress: &mut dyn FnMut(Step),
 ) -> Result<Built, Error> {
-    check_machine(hypervisor, plan)?;
+    check_machine(hypervisor, &plan.shape)?;
     let max_vcpus = plan.shape.max_vcpus;
     let new = NewDomain {
         handle,
@@ -81,13 +81,14 @@ pub fn build(
     result
 }
 
-fn check_machine(hypervisor: &Hypervisor, plan: &Plan<'_>) -> Result<(), Error> {
+/// Whether the machine can run such a guest now, and has the memory for it.
+pub fn check_machine(hypervisor: &Hypervisor, shape: &Shape) -> Result<(), Error> {
     let machine = hypervisor.physical_info()?;
     if !machine.hap {
         return Err(Error::NoHardwareAssistance);
     }
     let free = (machine.free_pages + machine.scrub_pages).saturating_sub(machine.outstanding_pages) * PAGE;
-    let needed = plan.shape.cost();
+    let needed = shape.cost();
     if needed > free {
         return Err(Error::TooLittleFreeMemory { needed, free });
     }
@@ -161,12 +162,14 @@ impl Construction<'_> {
             done += rest.len() as u64 * PAGE;
             progress(Step::Memory { done, total });
         }
-        let acpi_pages = plan
-            .pieces
-            .iter()
-            .find(|piece| piece.address == ACPI_TABLES)
-            .map_or(0, Piece::pages);
-        let mut special: Vec<u64> = (0..acpi_pages).map(|page| ACPI_TABLES / PAGE + page).collect();
+        let acpi_pages: usize = plan
+            .pieces()
+            .filter(|(address, _)| *address == ACPI_TABLES)
+            .map(|(_, bytes)| bytes.len().div_ceil(PAGE_SIZE))
+            .sum();
+        let mut special: Vec<u64> = (0..acpi_pages as u64)
+            .map(|page| ACPI_TABLES / PAGE + page)
+            .collect();
         special.extend([STORE_FRAME, IDENTITY_TABLE_FRAME, CONSOLE_FRAME]);
         hypervisor.populate(domain, 0, &special)?;
         Ok(())
@@ -185,16 +188,11 @@ impl Construction<'_> {
     }
 
     fn load(&self, memory: &GuestMemory<'_>, progress: &mut dyn FnMut(Step)) -> Result<(), Error> {
-        let total = self
-            .plan
-            .pieces
-            .iter()
-            .map(|piece| piece.bytes.len() as u64)
-            .sum();
+        let total = self.plan.pieces().map(|(_, bytes)| bytes.len() as u64).sum();
         let mut done = 0;
-        for piece in &self.plan.pieces {
-            memory.write(piece.address, &piece.bytes, &mut |bytes| {
-                done += bytes;
+        for (address, bytes) in self.plan.pieces() {
+            memory.write(address, bytes, &mut |written| {
+                done += written;
                 progress(Step::Loading { done, total });
             })?;
         }
@@ -239,12 +237,6 @@ impl Construction<'_> {
         let records = entry_records(&saved, self.plan.entry, self.plan.start_info)?;
         self.hypervisor.set_hvm_context(self.domain, &records)?;
         Ok(())
-    }
-}
-
-impl Piece<'_> {
-    fn pages(&self) -> u64 {
-        (self.address % PAGE + self.bytes.len() as u64).div_ceil(PAGE)
     }
 }
 

@@ -15,7 +15,7 @@ mod layout;
 mod plan;
 mod start_info;
 
-pub use build::{Built, Step, build};
+pub use build::{Built, Step, build, check_machine};
 pub use error::Error;
 pub use kernel_image::KernelFault;
 pub use plan::{Plan, Shape};

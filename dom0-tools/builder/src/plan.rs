@@ -5,9 +5,9 @@ use crate::error::Error;
 use crate::layout::{ACPI_TABLES, LOW_MEMORY_LIMIT, MIB, memory_map, page_align};
 use crate::start_info::StartInfo;
 use control::{MemoryRange, PAGE_SIZE};
-use kernel_image::KernelFault;
 use kernel_image::{Kernel, elf_file};
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// A guest's size.
 #[derive(Clone, Debug)]
@@ -38,7 +38,14 @@ impl Shape {
 /// Bytes and their guest-physical address.
 pub(crate) struct Piece<'a> {
     pub(crate) address: u64,
-    pub(crate) bytes: Cow<'a, [u8]>,
+    contents: Contents<'a>,
+}
+
+enum Contents<'a> {
+    /// A part of the unpacked kernel.
+    Kernel(Range<usize>),
+    Borrowed(&'a [u8]),
+    Owned(Vec<u8>),
 }
 
 /// Everything about a guest's memory, decided.
@@ -47,7 +54,9 @@ pub struct Plan<'a> {
     pub(crate) entry: u64,
     pub(crate) start_info: u64,
     pub(crate) memory_map: Vec<MemoryRange>,
-    pub(crate) pieces: Vec<Piece<'a>>,
+    pieces: Vec<Piece<'a>>,
+    /// The unpacked kernel.
+    kernel: Cow<'a, [u8]>,
 }
 
 impl<'a> Plan<'a> {
@@ -86,20 +95,29 @@ impl<'a> Plan<'a> {
         .encode(start_info);
         fits(start_info + block.len() as u64)?;
 
-        let mut pieces = kernel_pieces(elf, &kernel)?;
+        // What a segment has beyond its file part is zero, and so is the memory that the hypervisor gives a new
+        // domain: nothing to do for it.
+        let mut pieces: Vec<Piece<'_>> = kernel
+            .segments
+            .into_iter()
+            .map(|segment| Piece {
+                address: segment.address,
+                contents: Contents::Kernel(segment.file),
+            })
+            .collect();
         if let Some(ramdisk) = ramdisk {
             pieces.push(Piece {
                 address: ramdisk_address,
-                bytes: Cow::Borrowed(ramdisk),
+                contents: Contents::Borrowed(ramdisk),
             });
         }
         pieces.push(Piece {
             address: start_info,
-            bytes: Cow::Owned(block),
+            contents: Contents::Owned(block),
         });
         pieces.push(Piece {
             address: ACPI_TABLES,
-            bytes: Cow::Owned(tables.bytes),
+            contents: Contents::Owned(tables.bytes),
         });
         Ok(Self {
             shape,
@@ -107,6 +125,19 @@ impl<'a> Plan<'a> {
             start_info,
             memory_map,
             pieces,
+            kernel: elf,
+        })
+    }
+
+    /// What is to be written into memory: addresses and bytes.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.pieces.iter().map(|piece| {
+            let bytes = match &piece.contents {
+                Contents::Kernel(part) => &self.kernel[part.clone()],
+                Contents::Borrowed(bytes) => bytes,
+                Contents::Owned(bytes) => bytes,
+            };
+            (piece.address, bytes)
         })
     }
 
@@ -114,23 +145,6 @@ impl<'a> Plan<'a> {
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
-}
-
-/// The parts of the file that go into memory. What a segment has beyond its file part is zero, and so is the memory
-/// that the hypervisor gives a new domain: nothing to do for it.
-fn kernel_pieces<'a>(elf: Cow<'a, [u8]>, kernel: &Kernel) -> Result<Vec<Piece<'a>>, KernelFault> {
-    let mut pieces = Vec::new();
-    for segment in &kernel.segments {
-        let bytes = match &elf {
-            Cow::Borrowed(file) => Cow::Borrowed(&file[segment.file.clone()]),
-            Cow::Owned(file) => Cow::Owned(file[segment.file.clone()].to_vec()),
-        };
-        pieces.push(Piece {
-            address: segment.address,
-            bytes,
-        });
-    }
-    Ok(pieces)
 }
 
 #[cfg(test)]
@@ -151,7 +165,7 @@ mod tests {
     fn pieces_follow_each_other() {
         let kernel = elf(MIB, b"code", 0x5000, Some(0x10_0000));
         let plan = Plan::new(&kernel, Some(b"initramfs"), "quiet", shape(4 * MIB)).unwrap();
-        let places: Vec<u64> = plan.pieces.iter().map(|piece| piece.address).collect();
+        let places: Vec<u64> = plan.pieces().map(|(address, _)| address).collect();
         assert_eq!(places, [MIB, MIB + 0x5000, MIB + 0x6000, ACPI_TABLES]);
         assert_eq!(plan.start_info, MIB + 0x6000);
     }

@@ -91,6 +91,8 @@ fn assemble(
     progress: &mut dyn FnMut(Step),
 ) -> Result<()> {
     let config = record.config.clone();
+    // Cheap to find out before the kernel is unpacked; checked once more before the domain is made.
+    builder::check_machine(&machine.hypervisor, &config.shape())?;
     let kernel = read("kernel", &config.kernel)?;
     let ramdisk = config
         .ramdisk
