@@ -3,6 +3,7 @@
 mod disk;
 mod guest;
 mod interface;
+mod paths;
 mod syntax;
 
 pub use disk::Disk;
