@@ -12,7 +12,6 @@ pub use interface::{Interface, MacAddress};
 
 use crate::failure::{Context, Failure, Result};
 use std::path::Path;
-use syntax::{Content, Entry};
 
 /// Reads a configuration file; `settings` override what it says.
 pub fn load(path: &Path, settings: &[String]) -> Result<GuestConfig> {
@@ -24,38 +23,10 @@ pub fn load(path: &Path, settings: &[String]) -> Result<GuestConfig> {
         entries.extend(overriding);
     }
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let config = GuestConfig::from_entries(&entries, Some(path))?;
-    check_files(&entries, &config)?;
+    let mut config = GuestConfig::from_entries(&entries, Some(path))?;
+    paths::check(&entries)?;
+    paths::make_absolute(&mut config);
     Ok(config)
-}
-
-/// A file that is not there is a mistake in the line that names it.
-fn check_files(entries: &[Entry], config: &GuestConfig) -> Result<()> {
-    for entry in entries {
-        match (entry.key.as_str(), &entry.value.content) {
-            ("kernel", _) => check_file(&config.kernel, &entry.value.place, "a PVH kernel")?,
-            ("ramdisk", Content::Text(path)) => {
-                check_file(Path::new(path), &entry.value.place, "an initramfs")?;
-            }
-            ("disk", Content::List(values)) => {
-                for (value, disk) in values.iter().zip(&config.disks) {
-                    check_file(&disk.target, &value.place, "a raw image or a block device")?;
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn check_file(path: &Path, place: &Place, expected: &str) -> Result<()> {
-    match std::fs::metadata(path) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(place.fail(
-            format!("{}: {error}", path.display()),
-            format!("expected the path of {expected}"),
-        )),
-    }
 }
 
 /// Where in which file something was written.
