@@ -126,6 +126,8 @@ impl<M: Machine> Kernel<M> {
             .map(|v| v.virtual_runtime.load(Ordering::Relaxed))
             .min()
         else {
+            // Whoever waited has gone elsewhere: there is no slice to end.
+            here.slice_end.store(NEVER, Ordering::Relaxed);
             return;
         };
         let now = self.machine.now();

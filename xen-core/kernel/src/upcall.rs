@@ -138,6 +138,11 @@ impl<M: Machine> Kernel<M> {
         };
         context.reset();
         target.lapic.reset();
+        // What waits in its `vcpu_info` is not forgotten with the APIC's requests: nobody would ever tell it again.
+        let vector = target.upcall_vector.load(Ordering::Acquire);
+        if vector != 0 && target.upcall_pending() {
+            target.lapic.post(vector);
+        }
         let state = machine::virtual_cpu::ArchitecturalState {
             cs: machine::virtual_cpu::Segment {
                 selector: u16::from(page) << 8,
