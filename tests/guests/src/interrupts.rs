@@ -12,6 +12,8 @@ const VECTORS: usize = 256;
 const STUB: usize = 16;
 /// The first vector that is no exception.
 const FIRST_INTERRUPT: u64 = 32;
+/// Vectors that must be acknowledged at the local APIC; the one of the callback, above, is not.
+const LOCAL_APIC: core::ops::Range<u64> = 0x40..0xf0;
 
 global_asm!(
     r#"
@@ -84,6 +86,11 @@ pub fn install() {
         // SAFETY: nobody else holds a reference to the table, see `Table`.
         unsafe { (*TABLE.0.get())[vector] = [low, stub >> 32] };
     }
+    load();
+}
+
+/// Loads the table that `install` has filled; every vCPU does that for itself.
+pub fn load() {
     let pointer = Pointer {
         limit: (size_of::<[u64; 2]>() * VECTORS - 1) as u16,
         base: TABLE.0.get() as u64,
@@ -103,6 +110,12 @@ pub fn enable() {
     unsafe { asm!("sti", options(nostack)) };
 }
 
+/// Sleeps until the next interrupt; they must be enabled.
+pub fn sleep() {
+    // SAFETY: handlers exist for all of them.
+    unsafe { asm!("hlt", options(nostack)) };
+}
+
 /// Stops this CPU for good.
 pub fn halt_without_interrupts() {
     // SAFETY: nothing is wanted any more.
@@ -115,6 +128,10 @@ extern "C" fn micro_interrupt(vector: u64, at: u64) {
     if vector < FIRST_INTERRUPT {
         println!("verdict: FAIL exception {vector} (stack: {at:#x})");
         crate::leave();
+    }
+    if LOCAL_APIC.contains(&vector) {
+        // SAFETY: these vectors come through an x2APIC only, whose end-of-interrupt register this is.
+        unsafe { asm!("wrmsr", in("ecx") 0x80b, in("eax") 0, in("edx") 0, options(nostack)) };
     }
     COUNTS[vector as usize].fetch_add(1, Ordering::Relaxed);
     // An upcall by callback vector is repeated until the vCPU's flag is taken back.

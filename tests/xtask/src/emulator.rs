@@ -43,8 +43,10 @@ impl Hypervisor {
 pub struct Machine {
     /// Who runs dom0.
     pub hypervisor: Hypervisor,
-    /// Physical CPUs, and dom0's virtual ones.
+    /// Physical CPUs.
     pub cpus: u32,
+    /// dom0's virtual ones.
+    pub dom0_vcpus: u32,
     /// MiB of the machine.
     pub memory: u32,
     /// MiB of dom0.
@@ -71,6 +73,7 @@ impl Machine {
         Machine {
             hypervisor,
             cpus: hypervisor.usual_cpus(),
+            dom0_vcpus: hypervisor.usual_cpus(),
             memory: 4096,
             dom0_memory: 1024,
             cpu_model: None,
@@ -151,7 +154,10 @@ impl Machine {
 
     /// What the loader tells the hypervisor.
     pub fn hypervisor_command_line(&self) -> String {
-        let sizes = format!("dom0_mem={}M dom0_max_vcpus={}", self.dom0_memory, self.cpus);
+        let sizes = format!(
+            "dom0_mem={}M dom0_max_vcpus={}",
+            self.dom0_memory, self.dom0_vcpus
+        );
         let own = match self.hypervisor {
             Hypervisor::Xenolith => "console=com1",
             Hypervisor::Xen => {

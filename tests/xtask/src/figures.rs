@@ -58,6 +58,33 @@ impl Figures {
         self.moments.entry(name.to_owned()).or_insert(moment);
     }
 
+    /// What our core says when the machine goes down: memory, exits by kind, hypercalls.
+    pub fn read_core(&mut self, line: &str) {
+        // After the time in brackets.
+        let Some((_, text)) = line.split_once("] ") else {
+            return;
+        };
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let mut keep = |name: String, value: &str| {
+            if let Ok(value) = value.trim_end_matches(',').parse() {
+                self.core.insert(name, value);
+            }
+        };
+        match words[..] {
+            ["memory:", held, "KiB", "held", ..] => keep("memory held by the core, KiB".to_owned(), held),
+            ["exits:", domain, ref kind @ .., count] => {
+                keep(format!("exits of {domain}: {}", kind.join(" ")), count)
+            }
+            ["hypercalls:", name, count, "not", "implemented", refused] => {
+                keep(format!("hypercalls: {name}"), count);
+                if refused != "0" {
+                    keep(format!("hypercalls not implemented: {name}"), refused);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Wall and CPU seconds between two milestones.
     pub fn span(&self, from: &str, to: &str) -> Option<Moment> {
         let end = self.moments.get(to)?;
@@ -159,5 +186,35 @@ fn number(value: f64) -> String {
         format!("{value:.0}")
     } else {
         format!("{value:.2}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Figures;
+
+    #[test]
+    fn the_cores_last_words_are_understood() {
+        let mut figures = Figures::default();
+        for line in [
+            "[   9.876] memory: 840 KiB held by the hypervisor, 3000 KiB free of 4000 KiB",
+            "[   9.876] exits: d0 port access 1234",
+            "[   9.876] hypercalls: memory_op 55, not implemented 2",
+            "[    0.123456] memory: something that Linux says",
+        ] {
+            figures.read_core(line);
+        }
+        let found: Vec<_> = figures
+            .core
+            .iter()
+            .map(|(name, value)| (name.as_str(), *value))
+            .collect();
+        let expected = [
+            ("exits of d0: port access", 1234.0),
+            ("hypercalls not implemented: memory_op", 2.0),
+            ("hypercalls: memory_op", 55.0),
+            ("memory held by the core, KiB", 840.0),
+        ];
+        assert_eq!(found, expected);
     }
 }

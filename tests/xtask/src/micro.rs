@@ -16,7 +16,15 @@ use crate::suite::Outcome;
 const TARGET: &str = "x86_64-unknown-none";
 
 /// Those that test, in the order in which a hypervisor learns to do things.
-pub const TESTS: [&str; 6] = ["hello", "memory", "events", "timer", "grants", "bad_hypercalls"];
+const TESTS: [&str; 7] = [
+    "hello",
+    "memory",
+    "events",
+    "timer",
+    "grants",
+    "bad_hypercalls",
+    "processors",
+];
 
 /// Those that misbehave: guests of the scenario.
 const VILLAINS: [&str; 3] = ["triple_fault", "hang", "ring_garbage"];
@@ -46,7 +54,7 @@ fn test_one(house: &House, on: Hypervisor, name: &str) -> Result<Outcome> {
 /// A machine with this micro-guest as dom0.
 pub fn machine(house: &House, on: Hypervisor, name: &str) -> Machine {
     let mut machine = Machine::usual(on, path(house, name));
-    machine.cpus = 1;
+    machine.dom0_vcpus = 2;
     machine.dom0_memory = 256;
     machine
 }

@@ -165,6 +165,7 @@ fn machine(house: &House, arguments: &RunArguments, interactive: bool) -> Result
     let debian = packages::fetch(house)?;
     let mut machine = Machine::usual(arguments.on, debian.kernel());
     machine.cpus = arguments.smp.unwrap_or(arguments.on.usual_cpus());
+    machine.dom0_vcpus = machine.cpus;
     machine.counted_time = arguments.icount;
     machine.initramfs = Some(house.dom0_image());
     let after = if interactive { "shell" } else { "poweroff" };
@@ -234,9 +235,7 @@ impl Follower {
         if let Some(at) = text.find("dom0: ") {
             self.dom0(&text[at + 6..], line);
         }
-        if let Some(at) = text.find("figure: ") {
-            self.core_figure(&text[at + 8..]);
-        }
+        self.figures.read_core(text);
         if let Some(at) = text.find("scenario: ") {
             self.scenario(&text[at + 10..], line);
         }
@@ -248,15 +247,6 @@ impl Follower {
             "userspace" => self.figures.mark("dom0-userspace", line),
             "toolstack" => self.figures.mark("dom0-toolstack", line),
             _ => {}
-        }
-    }
-
-    /// The core's own counts: `figure: NAME = NUMBER`.
-    fn core_figure(&mut self, text: &str) {
-        if let Some((name, value)) = text.rsplit_once('=')
-            && let Ok(value) = value.trim().parse()
-        {
-            self.figures.core.insert(name.trim().to_owned(), value);
         }
     }
 
