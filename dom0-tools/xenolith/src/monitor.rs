@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-const LOG_DIRECTORY: &str = "/var/log/xenolith";
+const LOG_DIRECTORY: &str = "/var/log/xenolith/guests";
 /// A look without an event, in case one was missed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 /// While somebody else is at work on the guest.

@@ -46,7 +46,7 @@ pub fn reboot(machine: &mut Machine, request: &Request, as_json: bool) -> Result
                 None => Err(
                     Failure::new(format!("`{}` is gone: it was not made again", domain.name)).advise(
                         format!(
-                            "its on_reboot may say so; /var/log/xenolith/{}.log tells",
+                            "its on_reboot may say so; /var/log/xenolith/guests/{}.log tells",
                             domain.name
                         ),
                     ),
