@@ -414,11 +414,16 @@ impl VirtualCpu for Vcpu {
         (self.vmcb().virtual_interrupt & 0xf) as u8
     }
 
+    #[inline]
     fn set_task_priority(&mut self, priority: u8) {
         let vmcb = self.vmcb_mut();
         let others = vmcb.virtual_interrupt & !virtual_interrupt::TASK_PRIORITY;
-        vmcb.virtual_interrupt = others | u64::from(priority & 0xf);
-        self.changed(clean::VIRTUAL_INTERRUPT);
+        let value = others | u64::from(priority & 0xf);
+        // The kernel sets it before each run.
+        if value != vmcb.virtual_interrupt {
+            vmcb.virtual_interrupt = value;
+            self.changed(clean::VIRTUAL_INTERRUPT);
+        }
     }
 
     fn efer(&self) -> u64 {
