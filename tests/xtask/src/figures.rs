@@ -99,6 +99,16 @@ impl Figures {
         })
     }
 
+    /// What neither dom0 has nor is free, of a machine with that many MiB, is held by the hypervisor.
+    pub fn count_held_memory(&mut self, machine: u32) {
+        let (free, dom0) = ("memory free with dom0 alone, KiB", "memory of dom0, KiB");
+        if let (Some(free), Some(dom0)) = (self.counted.remove(free), self.counted.remove(dom0)) {
+            let name = "memory held by the hypervisor with dom0 alone, KiB";
+            let held = f64::from(machine) * 1024.0 - free - dom0;
+            self.counted.insert(name.to_owned(), held);
+        }
+    }
+
     /// Keeps them for the next comparison and for `docs/STATUS.md`.
     pub fn save(&self, house: &House, hypervisor: Hypervisor) -> Result<()> {
         Ok(fs::write(

@@ -154,6 +154,7 @@ pub fn play(house: &House, arguments: &RunArguments) -> Result<Figures> {
     if interactive && matches!(ending, Ending::Verdict) {
         hand_over(&mut session)?;
     }
+    figures.count_held_memory(machine.memory);
     if arguments.log.is_none() {
         figures.save(house, on)?;
     }
