@@ -236,6 +236,10 @@ impl TableRoot {
     }
 }
 
+/// Where the next tables' generations begin. Apart from all others', so that a root frame that is used again is not taken
+/// for the tables it held before.
+static FIRST_GENERATION: AtomicU64 = AtomicU64::new(1);
+
 /// One guest's stage-two tables.
 pub struct StageTwo<F: Format> {
     memory: &'static Memory,
@@ -251,7 +255,8 @@ impl<F: Format> StageTwo<F> {
     /// [`OutOfMemory`] when there is no frame for the root.
     pub fn new(memory: &'static Memory) -> Result<Self, OutOfMemory> {
         let root = memory.allocate_core(Order::PAGE).ok_or(OutOfMemory)?;
-        let root = Arc::new(TableRoot { frame: root, generation: AtomicU64::new(1) });
+        let generation = AtomicU64::new(FIRST_GENERATION.fetch_add(1 << 32, Ordering::Relaxed));
+        let root = Arc::new(TableRoot { frame: root, generation });
         Ok(StageTwo { memory, root, tables: 1, format: PhantomData })
     }
 
