@@ -108,7 +108,11 @@ impl Error {
 
     /// The error that a hypercall's result stands for, numbers unknown to us included; `None` for a success.
     pub const fn from_result(result: i64) -> Option<Error> {
-        if result < 0 && result >= LOWEST_RESULT { Some(Error(-result as u16)) } else { None }
+        if result < 0 && result >= LOWEST_RESULT {
+            Some(Error(-result as u16))
+        } else {
+            None
+        }
     }
 
     /// The error with this positive number, as the tools get it in the operating system's `errno`.

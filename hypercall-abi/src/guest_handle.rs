@@ -24,7 +24,10 @@ impl<T> GuestHandle<T> {
 
     /// Wraps a guest-virtual address.
     pub const fn new(address: u64) -> Self {
-        Self { address, points_to: PhantomData }
+        Self {
+            address,
+            points_to: PhantomData,
+        }
     }
 
     /// The guest-virtual address of the first element.

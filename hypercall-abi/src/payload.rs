@@ -9,7 +9,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 ///
 /// The caller names a `T` that is part of the union; that it fits is checked when the program is compiled.
 pub fn read<T: FromBytes, const WORDS: usize>(block: &[u64; WORDS]) -> T {
-    const { assert!(size_of::<T>() <= WORDS * 8, "the structure is larger than the union") };
+    const {
+        assert!(
+            size_of::<T>() <= WORDS * 8,
+            "the structure is larger than the union"
+        )
+    };
     match T::read_from_prefix(block.as_bytes()) {
         Ok((value, _)) => value,
         // The assertion above leaves no other case; zeroes keep this free of a panic path.
@@ -19,7 +24,12 @@ pub fn read<T: FromBytes, const WORDS: usize>(block: &[u64; WORDS]) -> T {
 
 /// Writes `value` over the start of `block`; the bytes behind it stay as they are.
 pub fn write<T: IntoBytes + Immutable, const WORDS: usize>(block: &mut [u64; WORDS], value: &T) {
-    const { assert!(size_of::<T>() <= WORDS * 8, "the structure is larger than the union") };
+    const {
+        assert!(
+            size_of::<T>() <= WORDS * 8,
+            "the structure is larger than the union"
+        )
+    };
     let bytes = value.as_bytes();
     if let Some(start) = block.as_mut_bytes().get_mut(..bytes.len()) {
         start.copy_from_slice(bytes);
