@@ -155,3 +155,6 @@ impl<M: Machine> core::fmt::Display for Named<'_, M> {
         write!(f, "d{}", self.0.domain_id.0)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,9 +150,12 @@ impl<M: Machine> Kernel<M> {
         const CODE_SEGMENT: usize = 1;
         let paging = context.paging();
         let memory = GuestMemory::new(&vcpu.domain().physmap, paging);
-        let start = context
-            .segment_base(CODE_SEGMENT)
-            .wrapping_add(context.registers().rip);
+        // In 64-bit code the processor takes the base for zero, whatever the register holds.
+        let base = match context.code_size() {
+            CodeSize::SixtyFour => 0,
+            CodeSize::Sixteen | CodeSize::ThirtyTwo => context.segment_base(CODE_SEGMENT),
+        };
+        let start = base.wrapping_add(context.registers().rip);
         let access = Access {
             write: false,
             user: paging.privilege == 3,

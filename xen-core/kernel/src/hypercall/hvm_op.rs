@@ -132,3 +132,6 @@ fn set_upcall_vector<M: Machine>(call: &mut Call<'_, M>, argument: u64) -> Answe
     }
     DONE
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,3 +101,6 @@ fn poll<M: Machine>(call: &mut Call<'_, M>, argument: u64) -> Answer {
     });
     DONE
 }
+
+#[cfg(test)]
+mod tests;

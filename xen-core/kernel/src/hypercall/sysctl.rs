@@ -292,3 +292,6 @@ fn policy<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Result<(), Er
     request.set_view(&wanted);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

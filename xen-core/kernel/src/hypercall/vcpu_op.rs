@@ -219,3 +219,6 @@ fn register_time<M: Machine>(call: &mut Call<'_, M>, target: &VcpuHandle<M>, arg
     call.kernel.publish_time(target);
     DONE
 }
+
+#[cfg(test)]
+mod tests;

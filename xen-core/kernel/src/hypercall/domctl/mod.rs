@@ -89,3 +89,6 @@ fn with_target<M: Machine>(call: &Call<'_, M>, request: &mut Domctl, target: &Ar
         _ => Err(Error::ENOSYS),
     }
 }
+
+#[cfg(test)]
+mod tests;
