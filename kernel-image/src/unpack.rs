@@ -68,13 +68,18 @@ fn corrupt(format: &'static str, reason: impl ToString) -> KernelFault {
     KernelFault::Corrupt { format, reason: reason.to_string() }
 }
 
-/// Append everything that `read` gives. Growth is by doubling, so that large kernels are copied few times.
+/// Everything that `read` gives. Linux' build puts the unpacked size behind the payload: when that is right, as it is,
+/// nothing is ever moved; when it is not, the buffer grows.
 fn collect(
+    payload: &[u8],
     limit: u64,
     mut read: impl FnMut(&mut [u8]) -> Result<usize, KernelFault>,
 ) -> Result<Vec<u8>, KernelFault> {
-    const FIRST: usize = 1 << 20;
-    let mut unpacked = vec![0; FIRST];
+    const SMALLEST: usize = 1 << 20;
+    let announced = payload.last_chunk::<4>().map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize);
+    let plausible = announced > payload.len() && announced as u64 <= limit;
+    // One byte more than announced, so that the end is seen without growing.
+    let mut unpacked = vec![0; if plausible { announced + 1 } else { SMALLEST }];
     let mut length = 0;
     loop {
         if length == unpacked.len() {
@@ -100,14 +105,14 @@ fn unpack_xz(payload: &[u8], limit: u64) -> Result<Vec<u8>, KernelFault> {
     use lzma_rust2::Read;
     let mut reader = lzma_rust2::XzReader::new(payload, false);
     // The library's errors have no text of their own.
-    collect(limit, |into| reader.read(into).map_err(|error| corrupt("xz", format!("{error:?}"))))
+    collect(payload, limit, |into| reader.read(into).map_err(|error| corrupt("xz", format!("{error:?}"))))
 }
 
 fn unpack_zstd(payload: &[u8], limit: u64) -> Result<Vec<u8>, KernelFault> {
     use ruzstd::io::Read;
     let mut decoder =
         ruzstd::decoding::StreamingDecoder::new(payload).map_err(|error| corrupt("zstd", error))?;
-    collect(limit, |into| decoder.read(into).map_err(|error| corrupt("zstd", error)))
+    collect(payload, limit, |into| decoder.read(into).map_err(|error| corrupt("zstd", error)))
 }
 
 /// A gzip member (RFC 1952): header with optional fields, deflate stream, checksum and length.
