@@ -99,7 +99,9 @@ impl Machine for BareMetal {
 
     #[inline]
     fn run(&self, vcpu: &mut Vcpu, tables: &TableRoot, ports: &PortMap) -> Exit {
-        let exit = vcpu.run(processor::current(), tables, ports);
+        let current = processor::current();
+        timer::notice(current);
+        let exit = vcpu.run(current, tables, ports);
         if exit == Exit::Interrupt {
             interrupts::window();
         }

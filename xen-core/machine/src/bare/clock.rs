@@ -18,7 +18,9 @@ const INTERVAL_TIMER_RATE: u64 = 1_193_182;
 struct Clock {
     parameters: ClockParameters,
     tsc_khz: u32,
-    apic_timer_khz: u32,
+    /// Rates as 32.32 fixed point: a division at start saves one per deadline.
+    tsc_per_nanosecond: u64,
+    apic_timer_per_nanosecond: u64,
 }
 
 static CLOCK: Once<Clock> = Once::new();
@@ -31,6 +33,13 @@ pub fn tsc() -> u64 {
         _mm_lfence();
         _rdtsc()
     }
+}
+
+/// The time stamp counter, perhaps read a little early.
+#[inline]
+pub fn tsc_unordered() -> u64 {
+    // SAFETY: a plain instruction of every 64-bit processor.
+    unsafe { _rdtsc() }
 }
 
 /// Nanoseconds since the clock was started; 0 before.
@@ -62,20 +71,25 @@ pub fn tsc_khz() -> u32 {
     clock().tsc_khz
 }
 
-/// The TSC's value at a system time.
-pub fn tsc_at(time: Nanoseconds) -> u64 {
-    let clock = clock();
-    let ticks = u128::from(time) * u128::from(clock.tsc_khz) / 1_000_000;
-    clock
-        .parameters
-        .tsc_timestamp
-        .saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX))
+/// The TSC now, and the system time that it stands for.
+pub fn moment() -> (u64, Nanoseconds) {
+    let tsc = tsc();
+    (tsc, time_at(&clock().parameters, tsc))
 }
 
-/// The local APIC timer's ticks in a stretch of time.
+/// TSC ticks in a stretch of time, rounded up.
+pub fn tsc_ticks(time: Nanoseconds) -> u64 {
+    ticks(time, clock().tsc_per_nanosecond)
+}
+
+/// The local APIC timer's ticks in a stretch of time, rounded up.
 pub fn apic_timer_ticks(time: Nanoseconds) -> u64 {
-    let ticks = u128::from(time) * u128::from(clock().apic_timer_khz) / 1_000_000;
-    u64::try_from(ticks).unwrap_or(u64::MAX)
+    ticks(time, clock().apic_timer_per_nanosecond)
+}
+
+fn ticks(time: Nanoseconds, per_nanosecond: u64) -> u64 {
+    let ticks = (u128::from(time) * u128::from(per_nanosecond)) >> 32;
+    u64::try_from(ticks).unwrap_or(u64::MAX).saturating_add(1)
 }
 
 /// Do nothing for a while.
@@ -109,11 +123,12 @@ pub fn start(power_timer: u16) {
         multiplier,
         shift,
     };
-    let khz = |rate: u64| u32::try_from(rate / 1000).unwrap_or(u32::MAX);
+    let per_nanosecond = |rate: u64| ((u128::from(rate) << 32) / u128::from(SECOND)) as u64;
     let clock = CLOCK.call_once(|| Clock {
         parameters,
-        tsc_khz: khz(tsc_rate),
-        apic_timer_khz: khz(apic_rate),
+        tsc_khz: u32::try_from(tsc_rate / 1000).unwrap_or(u32::MAX),
+        tsc_per_nanosecond: per_nanosecond(tsc_rate),
+        apic_timer_per_nanosecond: per_nanosecond(apic_rate),
     });
     log::info!(
         "clock: TSC at {}.{:03} MHz, measured with {reference}",

@@ -6,7 +6,7 @@
 
 use core::arch::asm;
 
-use super::{lines, local_apic, processor};
+use super::{lines, local_apic, processor, timer};
 
 /// The vectors in use. A higher one is served first.
 pub mod vector {
@@ -37,7 +37,11 @@ pub fn window() {
 
 /// Wait until something happens, unless something has happened already.
 pub fn wait() {
-    if processor::current().has_pending() {
+    let current = processor::current();
+    timer::notice(current);
+    // The controller looks once more at what it holds for us: emulators are known to forget to tell.
+    local_apic::look_again();
+    if current.has_pending() {
         return;
     }
     // SAFETY: as above. An interrupt that came since the look above is held back until HLT waits for it: STI takes

@@ -143,6 +143,11 @@ pub fn acknowledge() {
     write(register::END_OF_INTERRUPT, 0);
 }
 
+/// Set the priority to what it is: the controller then considers again what waits.
+pub fn look_again() {
+    write(register::TASK_PRIORITY, 0);
+}
+
 /// Forget errors that the controller noted.
 pub fn clear_error() {
     write(register::ERROR_STATUS, 0);

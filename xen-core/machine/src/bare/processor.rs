@@ -36,6 +36,8 @@ pub struct Processor {
     lines: [AtomicU64; LINE_WORDS],
     /// When the timer shall fire, or [`NO_DEADLINE`].
     pub deadline: AtomicU64,
+    /// The same in TSC ticks.
+    pub deadline_tsc: AtomicU64,
     /// The root frame plus one of the stage-two tables that a guest runs on here right now; 0 in the core.
     ///
     /// To enter a guest: store this (`SeqCst`), then read the tables' generation, then flush the guest's TLB tag if that
@@ -58,6 +60,7 @@ impl Processor {
             pending: AtomicU32::new(0),
             lines: [const { AtomicU64::new(0) }; LINE_WORDS],
             deadline: AtomicU64::new(NO_DEADLINE),
+            deadline_tsc: AtomicU64::new(NO_DEADLINE),
             running_root: AtomicU64::new(0),
             entries: AtomicU64::new(0),
             svm: svm::ProcessorState::default(),

@@ -28,12 +28,13 @@ pub fn set(current: &Processor, deadline: Option<Nanoseconds>) {
         .deadline
         .store(deadline.unwrap_or(NO_DEADLINE), Ordering::Relaxed);
     match deadline {
-        None => stop(),
+        None => stop(current),
         Some(deadline) => arm(current, deadline),
     }
 }
 
-fn stop() {
+fn stop(current: &Processor) {
+    current.deadline_tsc.store(NO_DEADLINE, Ordering::Relaxed);
     if has_tsc_deadline() {
         local_apic::set_tsc_deadline(0)
     } else {
@@ -42,16 +43,31 @@ fn stop() {
 }
 
 fn arm(current: &Processor, deadline: Nanoseconds) {
-    let now = clock::now();
-    if deadline <= now {
+    let (tsc, now) = clock::moment();
+    let Some(left) = deadline.checked_sub(now).filter(|left| *left != 0) else {
         current.note_timer();
-    } else if has_tsc_deadline() {
-        // One tick later: rounding must not let it fire early.
-        local_apic::set_tsc_deadline(clock::tsc_at(deadline).saturating_add(1));
+        return;
+    };
+    let deadline_tsc = tsc.saturating_add(clock::tsc_ticks(left));
+    current.deadline_tsc.store(deadline_tsc, Ordering::Relaxed);
+    if has_tsc_deadline() {
+        local_apic::set_tsc_deadline(deadline_tsc);
     } else {
         // A deadline further away than the counter reaches is armed again when it has run out.
-        let ticks = clock::apic_timer_ticks(deadline - now).saturating_add(1);
+        let ticks = clock::apic_timer_ticks(left);
         local_apic::set_timer(u32::try_from(ticks).unwrap_or(u32::MAX));
+    }
+}
+
+/// Notice a deadline that has passed without waiting for its interrupt.
+///
+/// A look at the TSC before each entry of a guest spares the exit that is due the moment it is entered. And it keeps time
+/// moving where an interrupt is lost: emulators are known to lose one that arrives just as a guest is left.
+#[inline]
+pub fn notice(current: &Processor) {
+    if clock::tsc_unordered() >= current.deadline_tsc.load(Ordering::Relaxed) {
+        current.deadline_tsc.store(NO_DEADLINE, Ordering::Relaxed);
+        current.note_timer();
     }
 }
 
@@ -74,5 +90,6 @@ pub fn is_due(current: &Processor) -> bool {
         core::hint::spin_loop();
     }
     current.deadline.store(NO_DEADLINE, Ordering::Relaxed);
+    current.deadline_tsc.store(NO_DEADLINE, Ordering::Relaxed);
     true
 }
