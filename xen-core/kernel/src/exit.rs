@@ -15,6 +15,8 @@ use crate::domain::VcpuHandle;
 use crate::hypercall;
 use crate::vcpu::stop;
 
+const MACHINE_CHECK: u8 = 18;
+
 impl<M: Machine> Kernel<M> {
     /// Run a loaded vCPU until it blocks, ends, or has to make room.
     pub(crate) fn run_until_it_gives_way(&self, vcpu: &VcpuHandle<M>, context: &mut M::Vcpu) {
@@ -52,6 +54,10 @@ impl<M: Machine> Kernel<M> {
             Exit::WriteBackCaches => context.advance(),
             Exit::Forbidden => context.inject(Exception::INVALID_OPCODE),
             Exit::TripleFault => self.triple_fault(vcpu, context),
+            // The host's trouble, met while this guest ran: it goes no further than this guest.
+            Exit::Exception(Exception { vector: MACHINE_CHECK, .. }) => {
+                self.crash_domain(vcpu, context, "a machine check while it ran");
+            }
             Exit::Exception(exception) => context.inject(exception),
             Exit::Invalid { code } => {
                 log::warn!(

@@ -82,6 +82,15 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
+    /// Frames of memory that the machine has, whoever holds them: by firmware's map, or the allocator's on machines
+    /// without one.
+    pub fn installed_frames(&self) -> u64 {
+        const RAM: u32 = 1;
+        let regions = self.machine.platform().memory_map.iter();
+        let installed: u64 = regions.filter(|region| region.kind == RAM).map(|region| region.length >> 12).sum();
+        installed.max(self.machine.memory().total_frames())
+    }
+
     /// Say what runs here, and on what.
     pub fn announce(&self) {
         let memory = self.machine.memory();

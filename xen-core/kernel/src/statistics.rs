@@ -25,7 +25,7 @@ impl<M: Machine> Kernel<M> {
             "memory: {} KiB held by the hypervisor, {} KiB free of {} KiB",
             self.machine.core_frames() * 4,
             memory.free_frames() * 4,
-            memory.total_frames() * 4
+            self.installed_frames() * 4
         );
         if let Some(domain) = self.domains.get(DomainId::CONTROL) {
             for kind in 0..EXIT_KINDS {

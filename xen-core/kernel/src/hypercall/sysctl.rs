@@ -93,7 +93,7 @@ fn physical_info<M: Machine>(call: &Call<'_, M>) -> PhysicalInfo {
         capabilities: physical_capability::HVM
             | physical_capability::HAP
             | physical_capability::GRANT_TABLE_V1,
-        total_pages: memory.total_frames(),
+        total_pages: call.kernel.installed_frames(),
         free_pages: memory.free_frames(),
         outstanding_pages: *call.kernel.domains.claims.lock(),
         max_frame: memory.frame_count(),
@@ -186,7 +186,7 @@ fn numa<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Result<(), Erro
     let asks = !wanted.memory.is_null() || !wanted.distances.is_null();
     if asks && wanted.number_of_nodes != 0 {
         if !wanted.memory.is_null() {
-            let size = memory.total_frames() * PAGE_SIZE as u64;
+            let size = call.kernel.installed_frames() * PAGE_SIZE as u64;
             let free = memory.free_frames() * PAGE_SIZE as u64;
             call.write(wanted.memory.address(), &MemoryInfo { size, free })?;
         }
