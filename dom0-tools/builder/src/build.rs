@@ -3,7 +3,7 @@
 use crate::cpu_policy::adjustments;
 use crate::cpu_state::entry_records;
 use crate::error::Error;
-use crate::guest_memory::GuestMemory;
+use crate::guest_memory::{GuestMemory, Zeroes};
 use crate::layout::{ACPI_TABLES, CONSOLE_FRAME, IDENTITY_TABLE_FRAME, MIB, STORE_FRAME, memory_ranges};
 use crate::plan::{Plan, Shape};
 use control::{DomainId, GrantReference, HvmParameter, Hypervisor, NewDomain, PAGE_SIZE, Port};
@@ -106,7 +106,11 @@ impl Construction<'_> {
         self.set_limits()?;
         self.populate(progress)?;
         let memory = GuestMemory::open(self.hypervisor, self.domain)?;
-        self.load(&memory, progress)?;
+        let zeroes = match memory.is_clean(&[STORE_FRAME, IDENTITY_TABLE_FRAME, CONSOLE_FRAME])? {
+            true => Zeroes::Skip,
+            false => Zeroes::Write,
+        };
+        self.load(&memory, zeroes, progress)?;
         self.fill_special_pages(&memory)?;
         let (store_port, console_port) = self.open_rings(&memory)?;
         self.set_entry_state()?;
@@ -187,14 +191,27 @@ impl Construction<'_> {
         Ok(())
     }
 
-    fn load(&self, memory: &GuestMemory<'_>, progress: &mut dyn FnMut(Step)) -> Result<(), Error> {
+    /// Loads kernel, initramfs and tables. About a third of a Linux kernel is pages of zeroes.
+    fn load(
+        &self,
+        memory: &GuestMemory<'_>,
+        zeroes: Zeroes,
+        progress: &mut dyn FnMut(Step),
+    ) -> Result<(), Error> {
         let total = self.plan.pieces().map(|(_, bytes)| bytes.len() as u64).sum();
         let mut done = 0;
         for (address, bytes) in self.plan.pieces() {
-            memory.write(address, bytes, &mut |written| {
+            let loaded = done;
+            memory.write(address, bytes, zeroes, &mut |written| {
                 done += written;
                 progress(Step::Loading { done, total });
             })?;
+            done = loaded + bytes.len() as u64;
+        }
+        if zeroes == Zeroes::Write {
+            for (address, size) in self.plan.zeroes() {
+                memory.write(address, &vec![0; size], zeroes, &mut |_| {})?;
+            }
         }
         Ok(())
     }
@@ -205,9 +222,12 @@ impl Construction<'_> {
         let identity: Vec<u8> = (0..1024_u32)
             .flat_map(|entry| (entry << 22 | 0xe7).to_le_bytes())
             .collect();
-        memory.write(IDENTITY_TABLE_FRAME * PAGE, &identity, &mut |_| {})?;
-        for ring in [STORE_FRAME, CONSOLE_FRAME] {
-            memory.write(ring * PAGE, &[0; PAGE_SIZE], &mut |_| {})?;
+        for (frame, contents) in [
+            (IDENTITY_TABLE_FRAME, identity.as_slice()),
+            (STORE_FRAME, &[0; PAGE_SIZE]),
+            (CONSOLE_FRAME, &[0; PAGE_SIZE]),
+        ] {
+            memory.write(frame * PAGE, contents, Zeroes::Write, &mut |_| {})?;
         }
         Ok(())
     }

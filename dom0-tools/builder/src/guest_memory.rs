@@ -48,8 +48,25 @@ impl<'a> GuestMemory<'a> {
         );
     }
 
-    /// Writes bytes at a guest-physical address. What else a page holds that is written only in part, stays.
-    pub fn write(&self, address: u64, bytes: &[u8], written: &mut dyn FnMut(u64)) -> Result<(), Error> {
+    /// Whether pages that nobody has written to hold zeroes, as these do not: then a page of zeroes need not be written.
+    ///
+    /// Hypervisors clean what they hand on, but debug builds of Xen fill it with a pattern.
+    pub fn is_clean(&self, fresh: &[u64]) -> Result<bool, Error> {
+        let pages = self.hypervisor.map_foreign(self.domain, fresh)?;
+        let mut contents = vec![0; pages.len()];
+        pages.read_bytes(0, &mut contents);
+        Ok(is_zero(&contents))
+    }
+
+    /// Writes bytes at a guest-physical address; pages of zeroes only when `zeroes` says so.
+    /// What else a page holds that is written only in part, stays.
+    pub fn write(
+        &self,
+        address: u64,
+        bytes: &[u8],
+        zeroes: Zeroes,
+        written: &mut dyn FnMut(u64),
+    ) -> Result<(), Error> {
         // The copy works from the start of pages: what comes before the first full one goes by a mapping.
         let unaligned = (address.wrapping_neg() % PAGE).min(bytes.len() as u64) as usize;
         let (head, rest) = bytes.split_at(unaligned);
@@ -57,18 +74,39 @@ impl<'a> GuestMemory<'a> {
             let page = self.hypervisor.map_foreign(self.domain, &[address / PAGE])?;
             page.write_bytes((address % PAGE) as usize, head);
         }
-        let first = address.div_ceil(PAGE);
-        for (index, part) in rest.chunks(self.references.len() * PAGE_SIZE).enumerate() {
-            let start = first + (index * self.references.len()) as u64;
-            let pages = part.len().div_ceil(PAGE_SIZE);
-            for (frame, reference) in (start..).zip(&self.references[..pages]) {
-                self.grant(*reference, frame);
+        let pages: Vec<(u64, &[u8])> = (address.div_ceil(PAGE)..)
+            .zip(rest.chunks(PAGE_SIZE))
+            .filter(|(_, page)| zeroes == Zeroes::Write || !is_zero(page))
+            .collect();
+        for batch in pages.chunks(self.references.len()) {
+            let granted: Vec<(GrantReference, &[u8])> = self
+                .references
+                .iter()
+                .zip(batch)
+                .map(|(reference, (_, page))| (*reference, *page))
+                .collect();
+            for ((reference, _), (frame, _)) in granted.iter().zip(batch) {
+                self.grant(*reference, *frame);
             }
-            self.copier.write(self.domain, &self.references[..pages], part)?;
-            written(part.len() as u64);
+            self.copier.write(self.domain, &granted)?;
+            written(batch.iter().map(|(_, page)| page.len() as u64).sum());
         }
         Ok(())
     }
+}
+
+/// What to do about pages of zeroes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zeroes {
+    /// They are there already.
+    Skip,
+    /// Write them as any others.
+    Write,
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<16>();
+    words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && rest.iter().all(|byte| *byte == 0)
 }
 
 impl Drop for GuestMemory<'_> {

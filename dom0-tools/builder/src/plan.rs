@@ -55,6 +55,7 @@ pub struct Plan<'a> {
     pub(crate) start_info: u64,
     pub(crate) memory_map: Vec<MemoryRange>,
     pieces: Vec<Piece<'a>>,
+    zeroes: Vec<(u64, usize)>,
     /// The unpacked kernel.
     kernel: Cow<'a, [u8]>,
 }
@@ -95,8 +96,14 @@ impl<'a> Plan<'a> {
         .encode(start_info);
         fits(start_info + block.len() as u64)?;
 
-        // What a segment has beyond its file part is zero, and so is the memory that the hypervisor gives a new
-        // domain: nothing to do for it.
+        // What a segment has beyond its part of the file is zero.
+        let zeroes = kernel
+            .segments
+            .iter()
+            .map(|segment| (segment.address, segment.file.len() as u64, segment.memory_size))
+            .filter(|(_, in_file, in_memory)| in_memory > in_file)
+            .map(|(address, in_file, in_memory)| (address + in_file, (in_memory - in_file) as usize))
+            .collect();
         let mut pieces: Vec<Piece<'_>> = kernel
             .segments
             .into_iter()
@@ -125,6 +132,7 @@ impl<'a> Plan<'a> {
             start_info,
             memory_map,
             pieces,
+            zeroes,
             kernel: elf,
         })
     }
@@ -139,6 +147,11 @@ impl<'a> Plan<'a> {
             };
             (piece.address, bytes)
         })
+    }
+
+    /// Ranges that are to be zero, beside the pieces: addresses and sizes.
+    pub(crate) fn zeroes(&self) -> impl Iterator<Item = (u64, usize)> {
+        self.zeroes.iter().copied()
     }
 
     /// The guest's size.
@@ -168,6 +181,7 @@ mod tests {
         let places: Vec<u64> = plan.pieces().map(|(address, _)| address).collect();
         assert_eq!(places, [MIB, MIB + 0x5000, MIB + 0x6000, ACPI_TABLES]);
         assert_eq!(plan.start_info, MIB + 0x6000);
+        assert_eq!(plan.zeroes().collect::<Vec<_>>(), [(MIB + 4, 0x5000 - 4)]);
     }
 
     #[test]

@@ -52,31 +52,33 @@ impl GrantCopier {
         })
     }
 
-    /// Copies `bytes` into the pages granted by `domain` through `references`, each from its start.
-    pub fn write(&self, domain: DomainId, references: &[GrantReference], bytes: &[u8]) -> Result<()> {
-        let chunks = bytes.chunks(BATCH * PAGE_SIZE).zip(references.chunks(BATCH));
-        for (bytes, references) in chunks {
-            self.source.write_bytes(0, bytes);
-            self.copy(domain, references, bytes.len())?;
-        }
-        Ok(())
+    /// Copies bytes, at most a page of them each, to the start of pages that `domain` grants.
+    pub fn write(&self, domain: DomainId, pages: &[(GrantReference, &[u8])]) -> Result<()> {
+        pages
+            .chunks(BATCH)
+            .try_for_each(|batch| self.write_batch(domain, batch))
     }
 
-    fn copy(&self, domain: DomainId, references: &[GrantReference], length: usize) -> Result<()> {
+    fn write_batch(&self, domain: DomainId, batch: &[(GrantReference, &[u8])]) -> Result<()> {
         let operation = "copy to granted pages";
-        let mut segments: Vec<Segment> = (0..length.div_ceil(PAGE_SIZE))
-            .zip(references)
-            .map(|(page, reference)| Segment {
-                source: self.source.address() + (page * PAGE_SIZE) as u64,
+        let mut segments = Vec::with_capacity(batch.len());
+        for (slot, (reference, bytes)) in batch.iter().enumerate() {
+            if bytes.len() > PAGE_SIZE {
+                return Err(Error::new(operation, Errno::INVAL));
+            }
+            let offset = slot * PAGE_SIZE;
+            self.source.write_bytes(offset, bytes);
+            segments.push(Segment {
+                source: self.source.address() + offset as u64,
                 reference: reference.0,
                 offset: 0,
                 domain: domain.0,
-                length: (length - page * PAGE_SIZE).min(PAGE_SIZE) as u16,
+                length: bytes.len() as u16,
                 flags: TARGET_IS_GRANT,
                 status: 0,
                 pad: 0,
-            })
-            .collect();
+            });
+        }
         let mut request = Request {
             count: segments.len() as u32,
             segments: segments.as_mut_ptr(),
