@@ -24,7 +24,7 @@ fn main(_: u64) -> ! {
     let (store, store_port) = (parameter(STORE_FRAME) << 12, parameter(STORE_PORT) as u32);
     let (console, console_port) = (parameter(CONSOLE_FRAME) << 12, parameter(CONSOLE_PORT) as u32);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    for round in 0..200u32 {
+    for round in (0..=u32::MAX).cycle() {
         requests(store, &mut random, round);
         shared::send(store_port);
         scribble(console, 3072, &mut random);
@@ -34,7 +34,7 @@ fn main(_: u64) -> ! {
             core::hint::spin_loop();
         }
     }
-    halt()
+    halt() // never reached: until it is destroyed
 }
 
 /// Sometimes well-formed headers with absurd lengths, sometimes only noise, then absurd indices.
