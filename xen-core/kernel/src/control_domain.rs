@@ -69,7 +69,15 @@ impl<M: Machine> Kernel<M> {
                 "no dom0 kernel: give one to the loader as the first module (QEMU: -initrd \"vmlinuz console=hvc0,initramfs\")",
             )
         })?;
-        let command_line = modules.command_line(0).unwrap_or("");
+        self.build_control_domain(file, modules.command_line(0).unwrap_or(""), modules.bytes(1))
+    }
+
+    fn build_control_domain(
+        &self,
+        file: &[u8],
+        command_line: &str,
+        initramfs: Option<&[u8]>,
+    ) -> Result<(), String> {
         let memory = self.control_memory()?;
         let elf = elf_file(file, memory).map_err(|fault| format!("the dom0 kernel is unusable: {fault}"))?;
         let kernel =
@@ -79,7 +87,7 @@ impl<M: Machine> Kernel<M> {
         let layout = self.lay_out(memory);
         self.populate(&domain, &layout)?;
         self.show_firmware(&domain);
-        let start_info = load(&domain, &layout, &elf, &kernel, modules.bytes(1), command_line)?;
+        let start_info = load(&domain, &layout, &elf, &kernel, initramfs, command_line)?;
         drop(elf);
         self.write_tables(&domain, &layout)?;
         *domain.memory_map.lock() = layout
@@ -333,6 +341,17 @@ fn load<M: Machine>(
     initramfs: Option<&[u8]>,
     command_line: &str,
 ) -> Result<u64, String> {
+    let too_large = |end: u64| {
+        format!(
+            "dom0's kernel and initramfs need {} MiB, but it has {} MiB of memory below 4 GiB: give it more with dom0_mem=",
+            end.div_ceil(1 << 20),
+            layout.low_end >> 20
+        )
+    };
+    // The headers' sums first: they come from a file, and what follows adds to them.
+    if kernel.end() > layout.low_end {
+        return Err(too_large(kernel.end()));
+    }
     for segment in &kernel.segments {
         let bytes = elf
             .get(segment.file.clone())
@@ -364,11 +383,7 @@ fn load<M: Machine>(
     let files_at = cursor.next_multiple_of(PAGE);
     let files_end = files_at + initramfs.map_or(0, |bytes| bytes.len() as u64);
     if files_end > layout.low_end {
-        return Err(format!(
-            "dom0's kernel and initramfs need {} MiB, but it has {} MiB of memory below 4 GiB: give it more with dom0_mem=",
-            files_end.div_ceil(1 << 20),
-            layout.low_end >> 20
-        ));
+        return Err(too_large(files_end));
     }
     let info = StartInfo {
         magic: MAGIC,
@@ -396,3 +411,6 @@ fn load<M: Machine>(
     write(domain, line_at, command_line.as_bytes())?;
     Ok(info_at)
 }
+
+#[cfg(test)]
+mod tests;

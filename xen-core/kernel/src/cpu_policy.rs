@@ -323,3 +323,6 @@ fn exceeds(wanted: Leaf, allowed: [u32; 4]) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

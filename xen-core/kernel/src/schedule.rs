@@ -443,3 +443,6 @@ impl<M: Machine> Kernel<M> {
         vcpu.runstate.lock().change(state, now, mark);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -110,7 +110,7 @@ impl<M: Machine> Kernel<M> {
             let period = deadlines.period.max(1);
             deadlines.periodic = deadlines
                 .periodic
-                .map(|next| next + period * ((now - next) / period + 1));
+                .map(|next| next.saturating_add(period.saturating_mul((now - next) / period + 1)));
             tick = true;
         }
         let polled = due(deadlines.poll);

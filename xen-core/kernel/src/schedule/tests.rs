@@ -1,0 +1,443 @@
+//! Who runs where and when, by hand and with processors that really run at the same time; timers and ends of domains.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::AtomicUsize;
+use std::sync::Weak;
+use std::time::{Duration, Instant};
+
+use hypercall_abi::DomainId;
+use hypercall_abi::xen::virq;
+use machine::fake::{Configuration, on_processor, set_processor};
+use machine::virtual_cpu::Exit;
+
+use super::*;
+use crate::lifecycle::Destruction;
+use crate::testing::{self, TestDomain, TestKernel, TestVcpu};
+
+const MILLISECOND: Nanoseconds = 1_000_000;
+
+fn shared_kernel(processors: usize) -> Arc<TestKernel> {
+    set_processor(0);
+    Arc::new(testing::kernel_on(&Configuration {
+        processors,
+        ..Configuration::default()
+    }))
+}
+
+/// A guest that takes interrupts and halts when it has nothing to do.
+fn sleeper(kernel: &TestKernel, id: u16) -> TestVcpu {
+    let vcpu = testing::vcpu(&testing::domain(kernel, id, 1, 1), 0);
+    vcpu.context.lock().set_interrupts_enabled(true);
+    vcpu
+}
+
+/// A guest that computes for ever: a millisecond passes at each of its exits.
+fn worker(kernel: &Arc<TestKernel>, id: u16) -> TestVcpu {
+    let vcpu = sleeper(kernel, id);
+    let clock: Weak<TestKernel> = Arc::downgrade(kernel);
+    vcpu.context.lock().set_program(Box::new(move |_| {
+        if let Some(kernel) = clock.upgrade() {
+            kernel.machine.advance(MILLISECOND);
+        }
+        Exit::WriteBackCaches
+    }));
+    vcpu
+}
+
+fn runs(vcpu: &TestVcpu) -> u64 {
+    vcpu.context.lock().runs
+}
+
+fn ran(kernel: &TestKernel, vcpu: &TestVcpu) -> u64 {
+    vcpu.runstate.lock().at(kernel.machine.now()).time[runstate::RUNNING as usize]
+}
+
+#[test]
+fn a_processor_without_work_waits() {
+    let kernel = shared_kernel(2);
+    kernel.step();
+    assert_eq!(kernel.machine.waits(0), 1);
+    let vcpu = sleeper(&kernel, 1);
+    kernel.reconsider(&vcpu);
+    kernel.step();
+    assert_eq!((runs(&vcpu), kernel.machine.waits(0)), (1, 1));
+    assert_eq!(*vcpu.place.lock(), Place::Off);
+    assert_eq!(vcpu.runstate.lock().info.state, runstate::BLOCKED);
+}
+
+#[test]
+fn who_has_nothing_to_do_takes_others_work() {
+    let kernel = shared_kernel(2);
+    let vcpus = [sleeper(&kernel, 1), sleeper(&kernel, 2)];
+    vcpus.iter().for_each(|vcpu| kernel.reconsider(vcpu));
+    assert!(vcpus.iter().all(|vcpu| *vcpu.place.lock() == Place::Queued(0)));
+    on_processor(1, || kernel.step());
+    assert_eq!(vcpus.iter().map(runs).sum::<u64>(), 1);
+    kernel.step();
+    assert!(vcpus.iter().all(|vcpu| runs(vcpu) == 1));
+}
+
+#[test]
+fn an_idle_processor_is_given_the_work_and_woken() {
+    let kernel = shared_kernel(2);
+    kernel.processors[1].idle.store(true, Ordering::SeqCst);
+    let vcpu = sleeper(&kernel, 1);
+    let kicks = kernel.machine.kicks(1);
+    kernel.reconsider(&vcpu);
+    assert_eq!(*vcpu.place.lock(), Place::Queued(1));
+    assert_eq!(kernel.machine.kicks(1), kicks + 1);
+}
+
+#[test]
+fn workers_share_a_processor_in_slices() {
+    let kernel = shared_kernel(1);
+    let workers = [worker(&kernel, 1), worker(&kernel, 2), worker(&kernel, 3)];
+    workers.iter().for_each(|vcpu| kernel.reconsider(vcpu));
+    for _ in 0..60 {
+        kernel.step();
+    }
+    let times: Vec<u64> = workers.iter().map(|vcpu| ran(&kernel, vcpu)).collect();
+    let (least, most) = (*times.iter().min().unwrap(), *times.iter().max().unwrap());
+    assert!(most - least <= 2 * SLICE, "{times:?}");
+    assert!(least >= 15 * SLICE, "slices are not cut short: {times:?}");
+    let waited: u64 = workers
+        .iter()
+        .map(|vcpu| vcpu.runstate.lock().at(kernel.machine.now()).time[runstate::RUNNABLE as usize])
+        .sum();
+    let all: u64 = times.iter().sum();
+    assert_eq!(waited, 2 * all, "two wait while one runs");
+}
+
+#[test]
+fn a_sleeper_that_wakes_does_not_wait_for_the_slices_end() {
+    let kernel = shared_kernel(1);
+    let busy = worker(&kernel, 1);
+    let light = sleeper(&kernel, 2);
+    kernel.reconsider(&busy);
+    kernel.change_deadlines(&light, |deadlines| deadlines.poll = Some(23 * MILLISECOND));
+    light.stops.fetch_or(stop::POLLING, Ordering::SeqCst);
+    let start = kernel.machine.now();
+    while runs(&light) == 0 {
+        kernel.step();
+        assert!(kernel.machine.now() < start + 100 * MILLISECOND, "it never ran");
+    }
+    assert!(kernel.machine.now() <= start + 26 * MILLISECOND);
+    assert_eq!(light.stops.load(Ordering::SeqCst), stop::BLOCKED);
+}
+
+#[test]
+fn affinity_is_kept_to() {
+    let kernel = shared_kernel(2);
+    let bound = sleeper(&kernel, 1);
+    bound.hard_affinity.store(0b10, Ordering::SeqCst);
+    kernel.reconsider(&bound);
+    assert_eq!(*bound.place.lock(), Place::Queued(1));
+    kernel.step();
+    assert_eq!(runs(&bound), 0);
+    on_processor(1, || kernel.step());
+    assert_eq!(
+        (runs(&bound), bound.last_processor.load(Ordering::SeqCst)),
+        (1, 1)
+    );
+
+    // Moved while it waits, while it runs, and while it sleeps.
+    let moved = worker(&kernel, 2);
+    kernel.reconsider(&moved);
+    assert_eq!(*moved.place.lock(), Place::Queued(0));
+    moved.hard_affinity.store(0b10, Ordering::SeqCst);
+    kernel.place_again(&moved);
+    assert_eq!(*moved.place.lock(), Place::Queued(1));
+    let handle = (moved.clone(), Arc::downgrade(&kernel));
+    moved.context.lock().set_program(Box::new(move |vcpu| {
+        if vcpu.runs == 5 {
+            handle.0.hard_affinity.store(0b01, Ordering::SeqCst);
+            if let Some(kernel) = handle.1.upgrade() {
+                kernel.place_again(&handle.0);
+            }
+        }
+        Exit::WriteBackCaches
+    }));
+    on_processor(1, || kernel.step());
+    assert_eq!(runs(&moved), 5, "it left at once");
+    assert_eq!(*moved.place.lock(), Place::Queued(0));
+    moved.context.lock().set_program(Box::new(|_| Exit::Halt));
+    kernel.step();
+    kernel.place_again(&moved);
+    assert_eq!(*moved.place.lock(), Place::Off);
+}
+
+#[test]
+fn paused_domains_do_not_run() {
+    let kernel = shared_kernel(1);
+    let vcpu = sleeper(&kernel, 1);
+    kernel.pause_domain(vcpu.domain());
+    kernel.pause_domain(vcpu.domain());
+    kernel.reconsider(&vcpu);
+    kernel.step();
+    kernel.unpause_domain(vcpu.domain());
+    kernel.step();
+    assert_eq!(runs(&vcpu), 0);
+    kernel.unpause_domain(vcpu.domain());
+    kernel.step();
+    assert_eq!(runs(&vcpu), 1);
+    // Paused in a queue: the queue lets go of it.
+    kernel.unblock(&vcpu);
+    kernel.pause_vcpu(&vcpu);
+    kernel.step();
+    assert_eq!((runs(&vcpu), *vcpu.place.lock()), (1, Place::Off));
+    kernel.unpause_vcpu(&vcpu);
+    kernel.step();
+    assert_eq!(runs(&vcpu), 2);
+}
+
+/// Let processors run, each on a thread of its own, while `act` does something on the last one.
+fn at_the_same_time(kernel: &TestKernel, act: impl FnOnce()) {
+    let done = AtomicBool::new(false);
+    let last = kernel.processors.len() - 1;
+    std::thread::scope(|scope| {
+        for processor in 0..last {
+            let done = &done;
+            scope.spawn(move || {
+                set_processor(processor);
+                while !done.load(Ordering::SeqCst) {
+                    kernel.step();
+                    std::thread::yield_now();
+                }
+            });
+        }
+        set_processor(last);
+        // Ended also when an assertion fails.
+        struct End<'a>(&'a AtomicBool);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::SeqCst);
+            }
+        }
+        let _end = End(&done);
+        act();
+    });
+    set_processor(0);
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < limit, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn no_wake_up_is_lost() {
+    let kernel = shared_kernel(3);
+    let vcpus: Vec<TestVcpu> = (1..4).map(|id| sleeper(&kernel, id)).collect();
+    vcpus.iter().for_each(|vcpu| kernel.reconsider(vcpu));
+    at_the_same_time(&kernel, || {
+        for round in 0..3000 {
+            let vcpu = &vcpus[round % vcpus.len()];
+            vcpu.nmi_pending.store(true, Ordering::SeqCst);
+            kernel.unblock(vcpu);
+            if round % 7 == 0 {
+                for vcpu in &vcpus {
+                    wait_until("a wake-up was lost", || !vcpu.nmi_pending.load(Ordering::SeqCst));
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_pause_waits_until_nobody_runs() {
+    let kernel = shared_kernel(3);
+    let domain = testing::domain(&kernel, 1, 3, 1);
+    let inside = Arc::new(AtomicUsize::new(0));
+    for index in 0..3 {
+        let vcpu = testing::vcpu(&domain, index);
+        let inside = inside.clone();
+        vcpu.context.lock().set_program(Box::new(move |_| {
+            inside.fetch_add(1, Ordering::SeqCst);
+            std::thread::yield_now();
+            inside.fetch_sub(1, Ordering::SeqCst);
+            Exit::WriteBackCaches
+        }));
+        kernel.reconsider(&vcpu);
+    }
+    at_the_same_time(&kernel, || {
+        for _ in 0..300 {
+            kernel.pause_domain(&domain);
+            assert_eq!(inside.load(Ordering::SeqCst), 0);
+            let before: u64 = (0..3).map(|index| runs(&testing::vcpu(&domain, index))).sum();
+            std::thread::yield_now();
+            let after: u64 = (0..3).map(|index| runs(&testing::vcpu(&domain, index))).sum();
+            assert_eq!(before, after, "paused vCPUs ran");
+            kernel.unpause_domain(&domain);
+            wait_until("they run again", || inside.load(Ordering::SeqCst) != 0);
+        }
+        kernel.pause_domain(&domain);
+    });
+}
+
+#[test]
+fn affinity_that_changes_all_the_time_stops_nobody() {
+    let kernel = shared_kernel(3);
+    let workers = [worker(&kernel, 1), worker(&kernel, 2)];
+    workers.iter().for_each(|vcpu| kernel.reconsider(vcpu));
+    at_the_same_time(&kernel, || {
+        for round in 0..500u64 {
+            for (index, vcpu) in workers.iter().enumerate() {
+                let before = ran(&kernel, vcpu);
+                let place = 1 << ((round + index as u64) % 2);
+                vcpu.hard_affinity.store(place, Ordering::SeqCst);
+                kernel.place_again(vcpu);
+                wait_until("it runs where it may", || ran(&kernel, vcpu) > before);
+            }
+        }
+        workers.iter().for_each(|vcpu| kernel.pause_domain(vcpu.domain()));
+    });
+}
+
+#[test]
+fn domains_end_while_they_run() {
+    let kernel = shared_kernel(3);
+    let before = kernel.machine.memory().free_frames();
+    at_the_same_time(&kernel, || {
+        for round in 0..40 {
+            let vcpu = worker(&kernel, 1 + round);
+            kernel.reconsider(&vcpu);
+            wait_until("it runs", || vcpu.exits[9].load(Ordering::SeqCst) != 0);
+            while kernel.destroy_domain(vcpu.domain()) == Destruction::More {}
+            assert!(kernel.domains.get(DomainId(1 + round)).is_none());
+        }
+    });
+    // Queues may still have named them: a look lets go.
+    for processor in 0..3 {
+        on_processor(processor, || kernel.step());
+    }
+    assert_eq!(kernel.machine.memory().free_frames(), before);
+}
+
+/// A domain whose timer events can be seen.
+fn with_timer(kernel: &TestKernel, id: u16) -> (TestDomain, TestVcpu, u32) {
+    let domain = testing::domain(kernel, id, 1, 1);
+    let port = kernel.bind_virq(&domain, virq::TIMER, 0).expect("a port");
+    let vcpu = testing::vcpu(&domain, 0);
+    (domain, vcpu, port)
+}
+
+#[test]
+fn timers_fire_when_they_are_due_and_once() {
+    let kernel = shared_kernel(2);
+    let (domain, vcpu, port) = with_timer(&kernel, 1);
+    let pending = || kernel.is_pending(&domain, port) == Ok(true);
+    kernel.change_deadlines(&vcpu, |deadlines| {
+        deadlines.singleshot = Some(5000);
+        deadlines.poll = Some(9000);
+    });
+    assert_eq!(kernel.machine.deadline(0), Some(5000));
+    kernel.machine.advance(4999);
+    kernel.serve_interrupts();
+    assert!(!pending());
+    kernel.machine.advance(1);
+    kernel.serve_interrupts();
+    assert!(pending());
+    assert_eq!(vcpu.deadlines.lock().singleshot, None);
+    assert_eq!(
+        kernel.machine.deadline(0),
+        Some(9000),
+        "the next of its deadlines"
+    );
+    // Changed from another processor, it is entered there and nowhere else.
+    on_processor(1, || {
+        kernel.change_deadlines(&vcpu, |deadlines| deadlines.poll = Some(7000))
+    });
+    assert_eq!(kernel.machine.deadline(1), Some(7000));
+    assert_eq!(kernel.processors[0].timers.lock().first(), None);
+    kernel.cancel_deadlines(&vcpu);
+    assert_eq!(kernel.processors[1].timers.lock().first(), None);
+    assert_eq!(vcpu.deadlines.lock().queued, None);
+}
+
+#[test]
+fn ticks_that_nobody_took_are_one() {
+    let kernel = shared_kernel(1);
+    let (domain, vcpu, port) = with_timer(&kernel, 1);
+    kernel.change_deadlines(&vcpu, |deadlines| {
+        deadlines.period = 1000;
+        deadlines.periodic = Some(1000);
+    });
+    kernel.machine.advance(5500);
+    kernel.serve_interrupts();
+    assert_eq!(kernel.is_pending(&domain, port), Ok(true));
+    assert_eq!(vcpu.deadlines.lock().periodic, Some(6000), "in step");
+    // A period that ends beyond all time is simply never over.
+    kernel.change_deadlines(&vcpu, |deadlines| {
+        deadlines.period = u64::MAX;
+        deadlines.periodic = Some(5500);
+    });
+    kernel.serve_interrupts();
+    assert!(vcpu.deadlines.lock().periodic.is_some_and(|next| next > 5500));
+}
+
+#[test]
+fn the_apics_timer_wakes_its_vcpu() {
+    use crate::lapic::register;
+    let kernel = shared_kernel(1);
+    let vcpu = sleeper(&kernel, 1);
+    let now = kernel.machine.now();
+    vcpu.lapic
+        .write(register::SPURIOUS_VECTOR, 0x1ff, now)
+        .expect("a register");
+    vcpu.lapic
+        .write(register::TIMER_DIVIDE, 0xb, now)
+        .expect("a register");
+    vcpu.lapic
+        .write(register::TIMER_VECTOR, 0x51, now)
+        .expect("a register");
+    let effect = vcpu
+        .lapic
+        .write(register::TIMER_INITIAL, 100, now)
+        .expect("a register");
+    kernel.apic_effect(&vcpu, effect);
+    kernel.reconsider(&vcpu);
+    kernel.step();
+    assert!(vcpu.context.lock().taken.is_empty());
+    kernel.machine.advance(1000);
+    kernel.step();
+    kernel.step();
+    assert_eq!(vcpu.context.lock().taken, [0x51]);
+    assert_eq!(vcpu.deadlines.lock().apic, None);
+}
+
+#[test]
+fn an_ended_domain_leaves_no_timers() {
+    let kernel = shared_kernel(1);
+    let before = kernel.machine.memory().free_frames();
+    let (domain, vcpu, _) = with_timer(&kernel, 1);
+    kernel.change_deadlines(&vcpu, |deadlines| deadlines.singleshot = Some(5000));
+    while kernel.destroy_domain(&domain) == Destruction::More {}
+    assert_eq!(
+        kernel.destroy_domain(&domain),
+        Destruction::Done,
+        "again is no error"
+    );
+    assert_eq!(kernel.processors[0].timers.lock().first(), None);
+    drop((domain, vcpu));
+    assert_eq!(kernel.machine.memory().free_frames(), before);
+}
+
+#[test]
+fn a_crash_is_told_to_the_privileged_domain() {
+    let kernel = shared_kernel(1);
+    let control = testing::domain(&kernel, 0, 1, 1);
+    let port = kernel
+        .bind_virq(&control, virq::DOMAIN_EXCEPTION, 0)
+        .expect("a port");
+    let vcpu = sleeper(&kernel, 1);
+    vcpu.context.lock().push_exit(Exit::Invalid { code: 7 });
+    kernel.reconsider(&vcpu);
+    kernel.step();
+    assert_eq!(vcpu.domain().lifecycle.lock().shutdown, Some(3));
+    assert_eq!(kernel.is_pending(&control, port), Ok(true));
+    assert_eq!(*vcpu.place.lock(), Place::Off);
+}
