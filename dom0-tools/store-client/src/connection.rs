@@ -1,6 +1,8 @@
 //! Messages to and from the daemon: a header of four words and up to a page of payload.
 
 use crate::{Error, Event, Result};
+use hypercall_abi::io::xenstore::limit::PAYLOAD_MAX;
+use hypercall_abi::io::xenstore::{Header, message};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -8,34 +10,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
+use zerocopy::{FromZeros, IntoBytes};
 
 const SOCKETS: [&str; 2] = ["/run/xenstored/socket", "/var/run/xenstored/socket"];
 const KERNEL_DEVICE: &str = "/dev/xen/xenbus";
-#[doc(alias = "XENSTORE_PAYLOAD_MAX")]
-const PAYLOAD_MAX: usize = 4096;
-const HEADER: usize = 16;
 /// A daemon that is this late is no daemon.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
-const WATCH_EVENT: u32 = 15;
-const ERROR: u32 = 16;
-
-/// The kinds of messages that clients send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[doc(alias = "xsd_sockmsg_type")]
-pub enum Kind {
-    Directory = 1,
-    Read = 2,
-    Watch = 4,
-    Unwatch = 5,
-    TransactionStart = 6,
-    TransactionEnd = 7,
-    Introduce = 8,
-    Release = 9,
-    Write = 11,
-    MakeDirectory = 12,
-    Remove = 13,
-    SetPermissions = 14,
-}
 
 struct Message {
     kind: u32,
@@ -66,26 +46,28 @@ impl Connection {
     /// Sends a request and waits for its answer: a payload, or an error's name.
     pub fn request(
         &mut self,
-        kind: Kind,
+        kind: u32,
         transaction: u32,
         payload: &[u8],
     ) -> Result<std::result::Result<Vec<u8>, String>> {
         if payload.len() > PAYLOAD_MAX {
             return Err(Error::TooLong);
         }
-        let mut message = Vec::with_capacity(HEADER + payload.len());
-        for word in [kind as u32, 0, transaction, payload.len() as u32] {
-            message.extend(word.to_ne_bytes());
-        }
-        message.extend(payload);
+        let header = Header {
+            kind,
+            request_id: 0,
+            transaction_id: transaction,
+            length: payload.len() as u32,
+        };
+        let message = [header.as_bytes(), payload].concat();
         self.stream.write_all(&message)?;
         let deadline = Instant::now() + ANSWER_TIME;
         loop {
             let answer = self.receive(deadline)?.ok_or(Error::Timeout)?;
             match answer.kind {
-                WATCH_EVENT => self.keep(&answer.payload)?,
-                ERROR => return Ok(Err(text(&answer.payload))),
-                kind_answered if kind_answered == kind as u32 => return Ok(Ok(answer.payload)),
+                message::WATCH_EVENT => self.keep(&answer.payload)?,
+                message::ERROR => return Ok(Err(text(&answer.payload))),
+                answered if answered == kind => return Ok(Ok(answer.payload)),
                 _ => return Err(Error::Protocol("it answers another question")),
             }
         }
@@ -98,7 +80,7 @@ impl Connection {
         let Some(message) = self.receive(deadline)? else {
             return Ok(None);
         };
-        if message.kind != WATCH_EVENT {
+        if message.kind != message::WATCH_EVENT {
             return Err(Error::Protocol("an answer without a question"));
         }
         self.keep(&message.payload)?;
@@ -119,12 +101,11 @@ impl Connection {
 
     /// The next message; nothing when none begins before the deadline.
     fn receive(&mut self, deadline: Instant) -> Result<Option<Message>> {
-        let mut header = [0; HEADER];
-        if !self.fill(&mut header, deadline)? {
+        let mut header = Header::new_zeroed();
+        if !self.fill(header.as_mut_bytes(), deadline)? {
             return Ok(None);
         }
-        let word = |index: usize| u32::from_ne_bytes([0, 1, 2, 3].map(|byte| header[index * 4 + byte]));
-        let length = word(3) as usize;
+        let length = header.length as usize;
         if length > PAYLOAD_MAX {
             return Err(Error::Protocol("it is longer than any message may be"));
         }
@@ -133,7 +114,7 @@ impl Connection {
             return Err(Error::Timeout);
         }
         Ok(Some(Message {
-            kind: word(0),
+            kind: header.kind,
             payload,
         }))
     }

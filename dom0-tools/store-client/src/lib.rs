@@ -6,8 +6,9 @@
 mod connection;
 mod error;
 
-use connection::{Connection, Kind};
+use connection::Connection;
 pub use error::{Error, Result};
+use hypercall_abi::io::xenstore::message;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -66,25 +67,25 @@ impl Store {
 
     /// The value at `path`, if there is such a node.
     pub fn read(&mut self, path: &str) -> Result<Option<String>> {
-        let value = missing_is_none(self.request("read", Kind::Read, path, &[path, "\0"]))?;
+        let value = missing_is_none(self.request("read", message::READ, path, &[path, "\0"]))?;
         Ok(value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     /// Sets the value at `path`, making the node and its parents if need be.
     pub fn write(&mut self, path: &str, value: &str) -> Result<()> {
-        self.request("write", Kind::Write, path, &[path, "\0", value])
+        self.request("write", message::WRITE, path, &[path, "\0", value])
             .map(drop)
     }
 
     /// Makes an empty node unless there is one.
     pub fn make_directory(&mut self, path: &str) -> Result<()> {
-        self.request("make", Kind::MakeDirectory, path, &[path, "\0"])
+        self.request("make", message::MAKE_DIRECTORY, path, &[path, "\0"])
             .map(drop)
     }
 
     /// Removes a node and everything below it; nothing to do when there is none.
     pub fn remove(&mut self, path: &str) -> Result<()> {
-        missing_is_none(self.request("remove", Kind::Remove, path, &[path, "\0"])).map(drop)
+        missing_is_none(self.request("remove", message::REMOVE, path, &[path, "\0"])).map(drop)
     }
 
     /// Removes a node, and the nodes above it that have nothing else below them, up to but not including `top`.
@@ -108,7 +109,7 @@ impl Store {
 
     /// The names of a node's children; none when there is no such node.
     pub fn children(&mut self, path: &str) -> Result<Vec<String>> {
-        let list = missing_is_none(self.request("list", Kind::Directory, path, &[path, "\0"]))?;
+        let list = missing_is_none(self.request("list", message::DIRECTORY, path, &[path, "\0"]))?;
         let list = list.unwrap_or_default();
         let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
         Ok(names
@@ -128,20 +129,30 @@ impl Store {
             };
             words.push_str(&format!("{letter}{domain}\0"));
         }
-        self.request("set the permissions of", Kind::SetPermissions, path, &[&words])
-            .map(drop)
+        self.request(
+            "set the permissions of",
+            message::SET_PERMISSIONS,
+            path,
+            &[&words],
+        )
+        .map(drop)
     }
 
     /// Asks for events about `path` and everything below it. One comes at once.
     pub fn watch(&mut self, path: &str, token: &str) -> Result<()> {
-        self.request("watch", Kind::Watch, path, &[path, "\0", token, "\0"])
+        self.request("watch", message::WATCH, path, &[path, "\0", token, "\0"])
             .map(drop)
     }
 
     /// Ends a watch.
     pub fn unwatch(&mut self, path: &str, token: &str) -> Result<()> {
-        self.request("stop watching", Kind::Unwatch, path, &[path, "\0", token, "\0"])
-            .map(drop)
+        self.request(
+            "stop watching",
+            message::UNWATCH,
+            path,
+            &[path, "\0", token, "\0"],
+        )
+        .map(drop)
     }
 
     /// The next event; nothing when none comes in time.
@@ -154,7 +165,7 @@ impl Store {
         let words = format!("{domain}\0{frame}\0{port}\0");
         self.request(
             "introduce domain",
-            Kind::Introduce,
+            message::INTRODUCE,
             &domain.to_string(),
             &[&words],
         )
@@ -164,7 +175,7 @@ impl Store {
     /// Tells the daemon to forget about a domain; fine when it has already.
     pub fn release(&mut self, domain: u16) -> Result<()> {
         let words = format!("{domain}\0");
-        missing_is_none(self.request("release domain", Kind::Release, &domain.to_string(), &[&words]))
+        missing_is_none(self.request("release domain", message::RELEASE, &domain.to_string(), &[&words]))
             .map(drop)
     }
 
@@ -172,12 +183,12 @@ impl Store {
     /// what it looked at, it starts over.
     pub fn transaction<R>(&mut self, mut change: impl FnMut(&mut Self) -> Result<R>) -> Result<R> {
         loop {
-            let id = self.request("start", Kind::TransactionStart, "a transaction", &["\0"])?;
+            let id = self.request("start", message::TRANSACTION_START, "a transaction", &["\0"])?;
             let id = String::from_utf8_lossy(&id).trim_end_matches('\0').parse();
             self.transaction = id.map_err(|_| Error::Protocol("the transaction has no number"))?;
             let result = change(self);
             let verdict = if result.is_ok() { "T\0" } else { "F\0" };
-            let ended = self.request("end", Kind::TransactionEnd, "a transaction", &[verdict]);
+            let ended = self.request("end", message::TRANSACTION_END, "a transaction", &[verdict]);
             self.transaction = 0;
             match (result, ended) {
                 (Ok(value), Ok(_)) => return Ok(value),
@@ -187,15 +198,13 @@ impl Store {
         }
     }
 
-    fn request(
-        &mut self,
-        action: &'static str,
-        kind: Kind,
-        subject: &str,
-        words: &[&str],
-    ) -> Result<Vec<u8>> {
+    fn request(&mut self, action: &'static str, kind: u32, subject: &str, words: &[&str]) -> Result<Vec<u8>> {
         let transaction = match kind {
-            Kind::TransactionStart | Kind::Watch | Kind::Unwatch | Kind::Introduce | Kind::Release => 0,
+            message::TRANSACTION_START
+            | message::WATCH
+            | message::UNWATCH
+            | message::INTRODUCE
+            | message::RELEASE => 0,
             _ => self.transaction,
         };
         match self

@@ -4,9 +4,10 @@ use crate::config::{Disk, GuestConfig, Interface, MacAddress};
 use crate::failure::{Context, Failure, Result};
 use crate::network;
 use crate::record::{Phase, Record};
-use crate::store_tree::{CONTROL_HOME, Entries, backends_path, device_state, domain_path};
+use crate::store_tree::{CONTROL_HOME, Entries, backends_path, domain_path};
 use crate::uuid::Uuid;
 use control::{DomainId, LoopDevice};
+use hypercall_abi::io::xenbus::State;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -244,7 +245,7 @@ pub fn disconnect(store: &mut Store, guest: DomainId) -> Result<()> {
                     store.write(&format!("{backend}/online"), "0")?;
                 }
                 if store.read(&format!("{frontend}/state"))?.is_some() {
-                    store.write(&format!("{frontend}/state"), device_state::CLOSED)?;
+                    store.write(&format!("{frontend}/state"), State::Closed.text())?;
                 }
                 Ok(())
             })?;

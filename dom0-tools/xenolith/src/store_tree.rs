@@ -6,20 +6,8 @@ use crate::device::{PreparedDisk, PreparedInterface};
 use crate::record::Record;
 use builder::Built;
 use control::DomainId;
+use hypercall_abi::io::xenbus::State;
 use store_client::{Access, Permission, Result, Store};
-
-/// States of a device's two ends.
-#[doc(alias = "XenbusState")]
-pub mod device_state {
-    /// Just made.
-    pub const INITIALISING: &str = "1";
-    /// The backend is ready for its frontend.
-    pub const INIT_WAIT: &str = "2";
-    /// At work.
-    pub const CONNECTED: &str = "4";
-    /// Shut.
-    pub const CLOSED: &str = "6";
-}
 
 /// Most bytes of console output that the daemon keeps for a guest.
 const CONSOLE_LIMIT: u32 = 1 << 20;
@@ -173,7 +161,7 @@ fn write_device(
         &front,
         &[permission(guest.0, Access::None), permission(0, Access::Read)],
     )?;
-    let initialising = ("state", device_state::INITIALISING.to_owned());
+    let initialising = ("state", State::Initialising.text().to_owned());
     write_all(
         store,
         &front,

@@ -1,13 +1,14 @@
 //! `xenolith info`
 
-use super::list::describe;
+use super::list::{PAGES_PER_MIB, describe};
 use crate::device::interface_name;
 use crate::domain;
 use crate::failure::Result;
 use crate::machine::Machine;
 use crate::output;
-use crate::store_tree::{backends_path, device_state, domain_path};
+use crate::store_tree::{backends_path, domain_path};
 use control::{DomainId, Hypervisor};
+use hypercall_abi::io::xenbus::State;
 use serde_json::{Map, Value, json};
 use store_client::Store;
 
@@ -46,7 +47,11 @@ pub fn domain(machine: &mut Machine, wanted: &str, as_json: bool) -> Result<()> 
     let mut document = describe(&domain);
     let record = domain.record.as_ref();
     let store = &mut machine.store;
-    document["max_memory_mib"] = json!(domain.info.max_pages / 256);
+    // The hypervisor's limit has room for pages that are no ordinary memory; the configuration's has not.
+    let max_memory = record.map_or(domain.info.max_pages / PAGES_PER_MIB, |record| {
+        record.config.max_memory
+    });
+    document["max_memory_mib"] = json!(max_memory);
     document["max_vcpus"] = json!(domain.max_vcpus());
     document["config"] = json!(record.and_then(|record| record.config.path.as_ref()));
     document["on_poweroff"] = json!(record.map(|record| record.config.on_poweroff));
@@ -94,13 +99,14 @@ fn interfaces(store: &mut Store, guest: DomainId) -> Result<Value> {
 }
 
 fn state_name(state: Option<String>) -> &'static str {
-    match state.as_deref() {
-        Some(device_state::INITIALISING) => "initialising",
-        Some(device_state::INIT_WAIT | "3") => "waiting",
-        Some(device_state::CONNECTED) => "connected",
-        Some("5") => "closing",
-        Some(device_state::CLOSED) => "closed",
-        _ => "unknown",
+    match State::parse(state.unwrap_or_default().as_bytes()) {
+        State::Initialising => "initialising",
+        State::InitialisationWait | State::Initialised => "waiting",
+        State::Connected => "connected",
+        State::Closing => "closing",
+        State::Closed => "closed",
+        State::Reconfiguring | State::Reconfigured => "reconfiguring",
+        State::Unknown => "unknown",
     }
 }
 

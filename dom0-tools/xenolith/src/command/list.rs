@@ -6,7 +6,8 @@ use crate::machine::Machine;
 use crate::output;
 use serde_json::{Value, json};
 
-const PAGES_PER_MIB: u64 = 256;
+/// Pages of 4 KiB in a MiB.
+pub const PAGES_PER_MIB: u64 = 256;
 
 /// Lists all domains, or one.
 pub fn run(machine: &mut Machine, wanted: Option<&str>, as_json: bool) -> Result<()> {

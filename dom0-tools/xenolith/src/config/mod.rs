@@ -3,6 +3,7 @@
 mod disk;
 mod guest;
 mod interface;
+mod keys;
 mod paths;
 mod syntax;
 
