@@ -121,11 +121,12 @@ pub fn build<M: Machine>(machine: &M, vcpus: u32, base: u64) -> Result<Vec<u8>, 
 }
 
 /// The ports that firmware's fixed description gives to the operating system, for the domain to drive itself: power
-/// management events, general-purpose events, the switch to ACPI mode. PM control and reset stay watched.
+/// management events and their timer, general-purpose events, the switch to ACPI mode. PM control and reset stay watched.
 pub fn direct_ports<M: Machine>(machine: &M, config: &mut DomainConfig) {
     const SMI_COMMAND: usize = 48;
     const PM1_EVENT: [usize; 2] = [56, 60];
     const GPE: [(usize, usize); 2] = [(80, 92), (84, 93)];
+    const PM_TIMER: (usize, usize) = (76, 91);
     const PM1_EVENT_LENGTH: usize = 88;
     const NEEDED: usize = 96;
     let Some(entry) = machine
@@ -152,5 +153,7 @@ pub fn direct_ports<M: Machine>(machine: &M, config: &mut DomainConfig) {
     PM1_EVENT
         .iter()
         .for_each(|&at| allow(port(at), fadt[PM1_EVENT_LENGTH]));
+    // A counter that only counts: Linux checks it with thousands of reads, and each would be an exit.
+    allow(port(PM_TIMER.0), fadt[PM_TIMER.1]);
     GPE.iter().for_each(|&(at, length)| allow(port(at), fadt[length]));
 }
