@@ -1,9 +1,10 @@
 //! Domains: what a virtual machine is made of, and the table of them all.
 //!
 //! Lock order (a later one may be taken while an earlier is held, never the reverse):
-//! the domain table -> a domain's lifecycle -> event channels (two domains': by id) -> grant tables (two domains': by id)
-//! -> a physmap -> a vCPU's timers -> a processor's timer queue -> a vCPU's place -> a processor's run queue.
-//! See docs/ARCHITECTURE.md.
+//! a domain's lifecycle -> claims -> event channels (two domains': by id, then by address) -> a grant table (never two) ->
+//! a physmap -> a vCPU's deadlines -> its local APIC -> a processor's timer queue -> a vCPU's place -> a processor's run
+//! queue -> everything else, which is held for a look or a copy only: the domain table, a vCPU's info, the console.
+//! A vCPU's context is held by who runs it, and taken by others only while it cannot run. See docs/ARCHITECTURE.md.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -296,6 +297,11 @@ impl<M: Machine> Domains<M> {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.table.read().len()
+    }
+
+    /// How many vCPUs they have together.
+    pub fn vcpus(&self) -> usize {
+        self.table.read().iter().map(|domain| domain.vcpus.len()).sum()
     }
 
     /// Enter a domain.

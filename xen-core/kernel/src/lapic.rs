@@ -50,6 +50,9 @@ use register::*;
 const VERSION_VALUE: u32 = 0x0005_0014;
 /// A tick of the timer before division: 100 MHz.
 const BUS_CYCLE: Nanoseconds = 10;
+/// What a periodic timer takes at least from one interrupt to the next. A guest may program less, down to one tick, and
+/// serving that would leave its processor no time for anything else.
+const SHORTEST_PERIOD: Nanoseconds = 500_000;
 const MASKED: u32 = 1 << 16;
 const PERIODIC: u32 = 1 << 17;
 const SOFTWARE_ENABLED: u32 = 1 << 8;
@@ -200,9 +203,18 @@ impl State {
         (left / self.tick()) as u32
     }
 
+    /// From one interrupt to the next.
+    fn interval(&self) -> Nanoseconds {
+        if self.vectors[0] & PERIODIC != 0 {
+            self.period().max(SHORTEST_PERIOD)
+        } else {
+            self.period()
+        }
+    }
+
     fn deadline(&self) -> Option<Nanoseconds> {
         let started = self.started?;
-        (self.initial != 0).then(|| started.saturating_add(self.period()))
+        (self.initial != 0).then(|| started.saturating_add(self.interval()))
     }
 }
 
@@ -521,13 +533,12 @@ impl LocalApic {
             state.started = None;
             return None;
         }
-        let period = state.period();
-        if period == 0 {
+        if state.period() == 0 {
             return None;
         }
         // Ticks that were missed while the vCPU did not run are one.
         let started = state.started?;
-        state.started = Some(now - now.saturating_sub(started) % period);
+        state.started = Some(now - now.saturating_sub(started) % state.interval());
         state.deadline()
     }
 
@@ -670,12 +681,26 @@ mod tests {
         apic.write(TIMER_DIVIDE, 0xb, 0).unwrap();
         apic.write(TIMER_VECTOR, PERIODIC | 0x40, 0).unwrap();
         assert_eq!(
-            apic.write(TIMER_INITIAL, 100, 5000),
-            Ok(Effect::Timer(Some(6000)))
+            apic.write(TIMER_INITIAL, 100_000, 5000),
+            Ok(Effect::Timer(Some(1_005_000)))
         );
-        assert_eq!(apic.read(TIMER_CURRENT, 5500), Ok(50));
-        assert_eq!(apic.timer_fired(6000), Some(7000));
+        assert_eq!(apic.read(TIMER_CURRENT, 505_000), Ok(50_000));
+        assert_eq!(apic.timer_fired(1_005_000), Some(2_005_000));
         assert_eq!(apic.pending(), Some(0x40));
+    }
+
+    #[test]
+    fn a_period_too_short_to_serve_is_stretched() {
+        let apic = enabled();
+        apic.write(TIMER_DIVIDE, 0xb, 0).unwrap();
+        apic.write(TIMER_VECTOR, PERIODIC | 0x40, 0).unwrap();
+        let first = 5000 + SHORTEST_PERIOD;
+        assert_eq!(apic.write(TIMER_INITIAL, 1, 5000), Ok(Effect::Timer(Some(first))));
+        // Served late: the next one is on the same grid, and in the future.
+        assert_eq!(apic.timer_fired(first + 700), Some(first + SHORTEST_PERIOD));
+        // One shot is as short as was asked for: each is programmed anew.
+        apic.write(TIMER_VECTOR, 0x40, 0).unwrap();
+        assert_eq!(apic.write(TIMER_INITIAL, 1, 5000), Ok(Effect::Timer(Some(5010))));
     }
 
     #[test]

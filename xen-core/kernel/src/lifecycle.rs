@@ -53,6 +53,10 @@ impl<M: Machine> Kernel<M> {
         let domain = Arc::new(Domain::new(&self.machine, id, config, policy)?);
         self.publish_wall_clock(&domain);
         self.domains.insert(domain.clone())?;
+        if let Err(error) = self.set_places_aside() {
+            self.domains.remove(domain.id);
+            return Err(error);
+        }
         Ok(domain)
     }
 

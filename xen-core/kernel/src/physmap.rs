@@ -214,19 +214,7 @@ impl<M: Machine> Physmap<M> {
 
     /// The highest guest frame that is mapped.
     pub fn highest(&self) -> Option<GuestFrame> {
-        let tables = self.tables.read();
-        tables.next_mapped(GuestFrame(0))?;
-        // "Something is mapped at or after this frame" holds up to the answer and no further.
-        let (mut holds, mut fails) = (0, StageTwo::<M::Format>::limit());
-        while fails - holds > 1 {
-            let middle = holds + (fails - holds) / 2;
-            if tables.next_mapped(GuestFrame(middle)).is_some() {
-                holds = middle
-            } else {
-                fails = middle
-            }
-        }
-        Some(GuestFrame(holds))
+        self.tables.read().last_mapped()
     }
 
     /// Remove the entries found from `from` on, whole superpages at a time, at most `limit` of them and with one flush;
@@ -285,7 +273,7 @@ impl<M: Machine> Physmap<M> {
             .filter(|end| end.0 <= StageTwo::<M::Format>::limit())
             .ok_or(Error::EINVAL)?;
         // A single page is checked by the mapping itself.
-        if frames > 1 && tables.next_mapped(at).is_some_and(|(next, _)| next < end) {
+        if frames > 1 && tables.next_mapped_before(at, end).is_some() {
             return Err(Error::EEXIST);
         }
         populate_block(&mut tables, at, block)

@@ -12,6 +12,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use hypercall_abi::Error;
 use hypercall_abi::vcpu::runstate;
 use hypercall_abi::xen::vm_assist;
 use machine::sync::{Lock, interleave};
@@ -86,6 +87,24 @@ impl<M: Machine> Kernel<M> {
         loop {
             self.step();
         }
+    }
+
+    /// Set aside a place for each vCPU that there is in every run queue and every timer queue: waking and arming a timer
+    /// then never allocate, however little memory is left.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub(crate) fn set_places_aside(&self) -> Result<(), Error> {
+        let count = self.domains.vcpus();
+        for processor in &self.processors {
+            let mut queue = processor.queue.lock();
+            let missing = count.saturating_sub(queue.len());
+            queue.try_reserve(missing).map_err(|_| Error::ENOMEM)?;
+            drop(queue);
+            let mut timers = processor.timers.lock();
+            timers.reserve(count).map_err(|_| Error::ENOMEM)?;
+        }
+        Ok(())
     }
 
     /// One decision: run a vCPU until it gives way, or wait for something to happen.

@@ -3,7 +3,9 @@
 //! A vCPU is entered in at most one processor's queue, for the earliest of its deadlines. Entries hold the vCPU, so that
 //! a timer that fires finds it alive.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::TryReserveError;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
 use core::sync::atomic::Ordering;
 
 use hypercall_abi::xen::virq;
@@ -15,16 +17,14 @@ use crate::vcpu::{Deadlines, stop};
 
 type Key = (Nanoseconds, u16, u32);
 
-/// The deadlines entered on one processor, earliest first.
+/// The deadlines entered on one processor, the earliest last.
 pub struct TimerQueue<M: Machine> {
-    entries: BTreeMap<Key, VcpuHandle<M>>,
+    entries: Vec<(Key, VcpuHandle<M>)>,
 }
 
 impl<M: Machine> Default for TimerQueue<M> {
     fn default() -> Self {
-        TimerQueue {
-            entries: BTreeMap::new(),
-        }
+        TimerQueue { entries: Vec::new() }
     }
 }
 
@@ -35,15 +35,33 @@ fn key<M: Machine>(vcpu: &VcpuHandle<M>, deadline: Nanoseconds) -> Key {
 impl<M: Machine> TimerQueue<M> {
     /// The earliest deadline.
     pub fn first(&self) -> Option<Nanoseconds> {
-        self.entries
-            .first_key_value()
-            .map(|((deadline, ..), _)| *deadline)
+        self.entries.last().map(|((deadline, ..), _)| *deadline)
+    }
+
+    /// Have room for `count` entries, so that entering one never allocates.
+    pub(crate) fn reserve(&mut self, count: usize) -> Result<(), TryReserveError> {
+        self.entries.try_reserve(count.saturating_sub(self.entries.len()))
+    }
+
+    fn insert(&mut self, key: Key, vcpu: VcpuHandle<M>) {
+        let index = self.entries.partition_point(|(other, _)| *other > key);
+        self.entries.insert(index, (key, vcpu));
+    }
+
+    fn remove(&mut self, key: Key) {
+        let found = self
+            .entries
+            .binary_search_by_key(&Reverse(key), |(other, _)| Reverse(*other));
+        if let Ok(index) = found {
+            // Whoever removes an entry holds the vCPU as well: nothing ends here.
+            drop(self.entries.remove(index));
+        }
     }
 
     fn pop_due(&mut self, now: Nanoseconds) -> Option<(Nanoseconds, VcpuHandle<M>)> {
-        let entry = self.entries.first_entry()?;
-        let deadline = entry.key().0;
-        (deadline <= now).then(|| (deadline, entry.remove()))
+        self.entries
+            .pop_if(|((deadline, ..), _)| *deadline <= now)
+            .map(|((deadline, ..), vcpu)| (deadline, vcpu))
     }
 }
 
@@ -61,29 +79,25 @@ impl<M: Machine> Kernel<M> {
             return;
         }
         if let Some((processor, at)) = deadlines.queued.take() {
-            self.processors[processor]
-                .timers
-                .lock()
-                .entries
-                .remove(&key(vcpu, at));
+            self.processors[processor].timers.lock().remove(key(vcpu, at));
         }
         if let Some(at) = wanted {
             let here = self.machine.current();
             self.processors[here]
                 .timers
                 .lock()
-                .entries
                 .insert(key(vcpu, at), vcpu.clone());
             deadlines.queued = Some((here, at));
         }
         self.program_timer();
     }
 
-    /// Serve what is due on this processor.
+    /// Serve what is due on this processor by now. What falls due meanwhile waits for the next time: a vCPU whose timers
+    /// are always due would keep its processor here for ever.
     pub(crate) fn expire_timers(&self) {
         let here = self.machine.current();
+        let now = self.machine.now();
         loop {
-            let now = self.machine.now();
             let due = self.processors[here].timers.lock().pop_due(now);
             match due {
                 Some((at, vcpu)) => self.expire(&vcpu, here, at, now),

@@ -7,6 +7,7 @@
 
 use alloc::sync::Arc;
 use core::marker::PhantomData;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::address::{GuestFrame, HostFrame, Order};
@@ -56,11 +57,20 @@ pub struct Permissions {
 
 impl Permissions {
     /// Everything: a guest's own memory.
-    pub const ALL: Permissions = Permissions { write: true, execute: true };
+    pub const ALL: Permissions = Permissions {
+        write: true,
+        execute: true,
+    };
     /// Loads and stores.
-    pub const READ_WRITE: Permissions = Permissions { write: true, execute: false };
+    pub const READ_WRITE: Permissions = Permissions {
+        write: true,
+        execute: false,
+    };
     /// Loads only.
-    pub const READ_ONLY: Permissions = Permissions { write: false, execute: false };
+    pub const READ_ONLY: Permissions = Permissions {
+        write: false,
+        execute: false,
+    };
 }
 
 /// A leaf as found by a look-up.
@@ -121,7 +131,8 @@ impl Format for NestedPaging {
 
     fn leaf(frame: HostFrame, level: u32, permissions: Permissions, device: bool, tag: u64) -> u64 {
         // Accessed and dirty are set from the start: we never read them, and hardware then never writes them.
-        let mut entry = frame.address().0 | Self::PRESENT | Self::USER | Self::ACCESSED_DIRTY | (tag << Self::TAG_SHIFT);
+        let mut entry =
+            frame.address().0 | Self::PRESENT | Self::USER | Self::ACCESSED_DIRTY | (tag << Self::TAG_SHIFT);
         if permissions.write {
             entry |= Self::WRITE;
         }
@@ -150,7 +161,10 @@ impl Format for NestedPaging {
     }
 
     fn permissions(entry: u64) -> Permissions {
-        Permissions { write: entry & Self::WRITE != 0, execute: entry & Self::NO_EXECUTE == 0 }
+        Permissions {
+            write: entry & Self::WRITE != 0,
+            execute: entry & Self::NO_EXECUTE == 0,
+        }
     }
 
     fn tag(entry: u64) -> u64 {
@@ -256,8 +270,16 @@ impl<F: Format> StageTwo<F> {
     pub fn new(memory: &'static Memory) -> Result<Self, OutOfMemory> {
         let root = memory.allocate_core(Order::PAGE).ok_or(OutOfMemory)?;
         let generation = AtomicU64::new(FIRST_GENERATION.fetch_add(1 << 32, Ordering::Relaxed));
-        let root = Arc::new(TableRoot { frame: root, generation });
-        Ok(StageTwo { memory, root, tables: 1, format: PhantomData })
+        let root = Arc::new(TableRoot {
+            frame: root,
+            generation,
+        });
+        Ok(StageTwo {
+            memory,
+            root,
+            tables: 1,
+            format: PhantomData,
+        })
     }
 
     /// What a processor needs to run a guest on these tables.
@@ -297,7 +319,9 @@ impl<F: Format> StageTwo<F> {
         }
         let mut table = self.root.frame;
         for level in (0..F::LEVELS).rev() {
-            let entry = self.entry(table, Self::index(frame, level)).load(Ordering::Acquire);
+            let entry = self
+                .entry(table, Self::index(frame, level))
+                .load(Ordering::Acquire);
             if !F::present(entry) {
                 return None;
             }
@@ -347,7 +371,10 @@ impl<F: Format> StageTwo<F> {
             Err(error) => return Err((block, error)),
         };
         let (frame, _) = block.into_raw();
-        slot.store(F::leaf(frame, level, permissions, false, kind as u64), Ordering::Release);
+        slot.store(
+            F::leaf(frame, level, permissions, false, kind as u64),
+            Ordering::Release,
+        );
         Ok(())
     }
 
@@ -355,18 +382,30 @@ impl<F: Format> StageTwo<F> {
     ///
     /// # Errors
     /// Why not; frames that are memory in use by anyone are refused.
-    pub fn map_device(&mut self, at: GuestFrame, frame: HostFrame, permissions: Permissions) -> Result<(), MapError> {
+    pub fn map_device(
+        &mut self,
+        at: GuestFrame,
+        frame: HostFrame,
+        permissions: Permissions,
+    ) -> Result<(), MapError> {
         if self.memory.frame_info(frame).frame_use != FrameUse::Reserved {
             return Err(MapError::NotADevice);
         }
         let slot = self.empty_slot(at, Order::PAGE, 0)?;
-        slot.store(F::leaf(frame, 0, permissions, true, EntryKind::Device as u64), Ordering::Release);
+        slot.store(
+            F::leaf(frame, 0, permissions, true, EntryKind::Device as u64),
+            Ordering::Release,
+        );
         Ok(())
     }
 
     /// The slot for a leaf of `level`, with the tables above it; it must be empty.
     fn empty_slot(&mut self, at: GuestFrame, order: Order, level: u32) -> Result<&AtomicU64, MapError> {
-        if !order.aligned(at.0) || at.checked_add(order.frames()).is_none_or(|end| end.0 > Self::limit()) {
+        if !order.aligned(at.0)
+            || at
+                .checked_add(order.frames())
+                .is_none_or(|end| end.0 > Self::limit())
+        {
             return Err(MapError::BadGuestFrame);
         }
         let mut table = self.root.frame;
@@ -374,7 +413,10 @@ impl<F: Format> StageTwo<F> {
             let slot = self.entry(table, Self::index(at, above));
             let entry = slot.load(Ordering::Acquire);
             table = if !F::present(entry) {
-                let lower = self.memory.allocate_core(Order::PAGE).ok_or(MapError::OutOfMemory)?;
+                let lower = self
+                    .memory
+                    .allocate_core(Order::PAGE)
+                    .ok_or(MapError::OutOfMemory)?;
                 slot.store(F::table(lower), Ordering::Release);
                 self.tables += 1;
                 lower
@@ -442,7 +484,9 @@ impl<F: Format> StageTwo<F> {
         let order = Order::new(9 * level)?;
         let frames = (kind != EntryKind::Device).then(|| {
             // SAFETY: the entry just taken out stood for these references, and `swap` took it exactly once.
-            core::mem::ManuallyDrop::new(unsafe { FrameReference::from_raw(self.memory, F::frame(entry), order) })
+            core::mem::ManuallyDrop::new(unsafe {
+                FrameReference::from_raw(self.memory, F::frame(entry), order)
+            })
         });
         Some(Detached { frames, kind })
     }
@@ -482,32 +526,71 @@ impl<F: Format> StageTwo<F> {
                 self.entry(table, index).store(leaf, Ordering::Release);
                 return Ok(true);
             }
-            table = if F::is_leaf(entry, level) { self.split(table, index, level)? } else { F::frame(entry) };
+            table = if F::is_leaf(entry, level) {
+                self.split(table, index, level)?
+            } else {
+                F::frame(entry)
+            };
         }
         Ok(false)
     }
 
     /// The lowest guest frame at or after `from` that is mapped, so that tearing down skips holes quickly.
     pub fn next_mapped(&self, from: GuestFrame) -> Option<(GuestFrame, Leaf)> {
-        let mut frame = from.0;
-        while frame < Self::limit() {
-            let mut table = self.root.frame;
-            let mut skipped = None;
-            for level in (0..F::LEVELS).rev() {
-                let entry = self.entry(table, Self::index(GuestFrame(frame), level)).load(Ordering::Acquire);
-                if !F::present(entry) {
-                    skipped = Some(level);
-                    break;
-                }
-                if F::is_leaf(entry, level) {
-                    return self.lookup(GuestFrame(frame)).map(|leaf| (GuestFrame(frame), leaf));
-                }
-                table = F::frame(entry);
+        self.next_mapped_before(from, GuestFrame(Self::limit()))
+    }
+
+    /// The same, but below `end`: what lies further on is not looked at. Tables stay when they have become empty, so that a
+    /// search costs up to 512 looks for each table in the range.
+    pub fn next_mapped_before(&self, from: GuestFrame, end: GuestFrame) -> Option<(GuestFrame, Leaf)> {
+        let end = end.0.min(Self::limit());
+        if from.0 >= end {
+            return None;
+        }
+        let found = self.first_leaf(self.root.frame, F::LEVELS - 1, 0, from.0..end)?;
+        self.lookup(found).map(|leaf| (found, leaf))
+    }
+
+    /// The first frame of `wanted` that the table at `level` maps, whose own first frame is `base`.
+    fn first_leaf(&self, table: HostFrame, level: u32, base: u64, wanted: Range<u64>) -> Option<GuestFrame> {
+        let skipped = wanted.start.saturating_sub(base) >> (9 * level);
+        for index in skipped..512 {
+            let start = base + (index << (9 * level));
+            if start >= wanted.end {
+                return None;
             }
-            let size = 1u64 << (9 * skipped?);
-            frame = (frame & !(size - 1)).checked_add(size)?;
+            let entry = self.entry(table, index as usize).load(Ordering::Acquire);
+            if !F::present(entry) {
+                continue;
+            }
+            if F::is_leaf(entry, level) {
+                return Some(GuestFrame(start.max(wanted.start)));
+            }
+            let below = self.first_leaf(F::frame(entry), level - 1, start, wanted.clone());
+            if below.is_some() {
+                return below;
+            }
         }
         None
+    }
+
+    /// The highest guest frame that is mapped.
+    pub fn last_mapped(&self) -> Option<GuestFrame> {
+        self.last_leaf(self.root.frame, F::LEVELS - 1, 0)
+    }
+
+    fn last_leaf(&self, table: HostFrame, level: u32, base: u64) -> Option<GuestFrame> {
+        (0..512u64).rev().find_map(|index| {
+            let start = base + (index << (9 * level));
+            let entry = self.entry(table, index as usize).load(Ordering::Acquire);
+            if !F::present(entry) {
+                None
+            } else if F::is_leaf(entry, level) {
+                Some(GuestFrame(start + (1 << (9 * level)) - 1))
+            } else {
+                self.last_leaf(F::frame(entry), level - 1, start)
+            }
+        })
     }
 
     fn free_tables(&self, table: HostFrame, level: u32) {

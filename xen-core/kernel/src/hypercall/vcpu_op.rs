@@ -11,6 +11,7 @@ use hypercall_abi::vcpu::{
 use hypercall_abi::xen::{VcpuTimeInfo, vm_assist};
 use machine::Machine;
 use machine::address::{GuestFrame, LinearAddress, PAGE_SIZE};
+use machine::memory::FrameReference;
 use machine::stage_two::EntryKind;
 
 use super::{Answer, Call, DONE, Outcome};
@@ -175,18 +176,26 @@ fn register_runstate<M: Machine>(call: &mut Call<'_, M>, target: &VcpuHandle<M>,
     DONE
 }
 
-fn pin_runstate<M: Machine>(call: &Call<'_, M>, address: u64) -> Result<RunstateArea, Error> {
+/// A page that the core goes on writing to after the call: the domain's own. What others lend it, they get back whole.
+fn own_page<M: Machine>(call: &Call<'_, M>, address: u64) -> Result<(FrameReference, usize), Error> {
     let access = Access {
         write: true,
         user: false,
     };
-    let memory = call.memory();
-    let (first, offset) = memory.page(LinearAddress(address), access)?;
+    let (page, offset) = call.memory().page(LinearAddress(address), access)?;
+    if page.owner() != call.domain().id.0 {
+        return Err(Error::EFAULT);
+    }
+    Ok((page, offset))
+}
+
+fn pin_runstate<M: Machine>(call: &Call<'_, M>, address: u64) -> Result<RunstateArea, Error> {
+    let (first, offset) = own_page(call, address)?;
     let second = if offset + size_of::<RunstateInfo>() > PAGE_SIZE {
         let next = address
             .checked_add((PAGE_SIZE - offset) as u64)
             .ok_or(Error::EFAULT)?;
-        Some(memory.page(LinearAddress(next), access)?.0)
+        Some(own_page(call, next)?.0)
     } else {
         None
     };
@@ -199,13 +208,7 @@ fn pin_runstate<M: Machine>(call: &Call<'_, M>, address: u64) -> Result<Runstate
 
 fn register_time<M: Machine>(call: &mut Call<'_, M>, target: &VcpuHandle<M>, argument: u64) -> Answer {
     let request: RegisterMemoryArea = call.read(argument)?;
-    let (page, offset) = call.memory().page(
-        LinearAddress(request.address),
-        Access {
-            write: true,
-            user: false,
-        },
-    )?;
+    let (page, offset) = own_page(call, request.address)?;
     // One that straddles pages is refused: the clock is read without a lock, and its version guards one page.
     if offset + size_of::<VcpuTimeInfo>() > PAGE_SIZE || offset % 8 != 0 {
         return Err(Error::EINVAL);

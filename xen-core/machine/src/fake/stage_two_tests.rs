@@ -287,6 +287,35 @@ fn a_walk_of_what_is_mapped_skips_holes() {
 }
 
 #[test]
+fn searches_pass_over_tables_that_became_empty_and_stop_at_their_end() {
+    let (machine, mut tables, _) = setting();
+    assert_eq!(
+        (tables.last_mapped(), tables.next_mapped(GuestFrame(0))),
+        (None, None)
+    );
+    let far = StageTwo::<NestedPaging>::limit() - 1;
+    let places = [3, 600, 1 << 18, 5 << 27, far];
+    for at in places {
+        map_page(&machine, &mut tables, at);
+    }
+    assert_eq!(tables.last_mapped(), Some(GuestFrame(far)));
+    // All but two go; their tables stay.
+    for at in [600, 1 << 18, far] {
+        let detached = tables.unmap(GuestFrame(at)).unwrap().unwrap();
+        drop(detached.release(&machine.flush(tables.root())));
+    }
+    let next = |from: u64| tables.next_mapped(GuestFrame(from)).map(|(at, _)| at.0);
+    assert_eq!(
+        [next(0), next(3), next(4), next((5 << 27) + 1)],
+        [Some(3), Some(3), Some(5 << 27), None]
+    );
+    let within = |from: u64, end: u64| tables.next_mapped_before(GuestFrame(from), GuestFrame(end));
+    assert!(within(0, 3).is_none() && within(0, 4).is_some());
+    assert!(within(4, 5 << 27).is_none() && within(4, u64::MAX).is_some() && within(9, 2).is_none());
+    assert_eq!(tables.last_mapped(), Some(GuestFrame(5 << 27)));
+}
+
+#[test]
 fn no_memory_for_a_table_changes_nothing() {
     let (machine, mut tables, before) = setting();
     let page = machine

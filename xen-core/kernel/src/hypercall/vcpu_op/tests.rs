@@ -7,7 +7,7 @@ use hypercall_abi::hypercall::number::VCPU_OP;
 use hypercall_abi::vcpu::*;
 use machine::address::GuestFrame;
 use machine::fake::set_processor;
-use machine::stage_two::Permissions;
+use machine::stage_two::{EntryKind, Permissions};
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::testing::{self, TestDomain, TestKernel};
@@ -253,4 +253,33 @@ fn the_clock_has_a_second_place() {
         guest.call(op::REGISTER_VCPU_TIME_MEMORY_AREA, 0, &area(PAGES << 12)),
         Error::EFAULT.as_result()
     );
+}
+
+#[test]
+fn what_others_lend_is_no_place_for_an_area_that_stays() {
+    let guest = guest();
+    let lender = testing::domain(&guest.kernel, 2, 1, 1);
+    let (page, _) = lender.physmap.get(GuestFrame(0)).unwrap();
+    let borrowed = GuestFrame(PAGES);
+    guest
+        .domain
+        .physmap
+        .insert(borrowed, page, Permissions::READ_WRITE, EntryKind::Grant)
+        .unwrap();
+    let there = RegisterMemoryArea {
+        address: borrowed.address().0,
+    };
+    // The last one begins in a page of the guest's own and goes on in the borrowed one.
+    let across = RegisterMemoryArea {
+        address: borrowed.address().0 - 8,
+    };
+    for (operation, area) in [
+        (op::REGISTER_VCPU_TIME_MEMORY_AREA, &there),
+        (op::REGISTER_RUNSTATE_MEMORY_AREA, &there),
+        (op::REGISTER_RUNSTATE_MEMORY_AREA, &across),
+    ] {
+        assert_eq!(guest.call(operation, 0, area), Error::EFAULT.as_result());
+    }
+    let contents: [u8; 64] = testing::peek(&lender, 0);
+    assert_eq!(contents, [0; 64]);
 }
