@@ -162,7 +162,10 @@ impl<M: Machine> Kernel<M> {
         target.initialised.store(true, Ordering::SeqCst);
         target
             .stops
-            .fetch_and(!(stop::DOWN | stop::BLOCKED), Ordering::SeqCst);
+            .fetch_and(!(stop::DOWN | stop::BLOCKED | stop::POLLING), Ordering::SeqCst);
         self.reconsider(target);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -264,7 +264,7 @@ fn a_pause_waits_until_nobody_runs() {
         kernel.reconsider(&vcpu);
     }
     at_the_same_time(&kernel, || {
-        for _ in 0..300 {
+        for _ in 0..60 {
             kernel.pause_domain(&domain);
             assert_eq!(inside.load(Ordering::SeqCst), 0);
             let before: u64 = (0..3).map(|index| runs(&testing::vcpu(&domain, index))).sum();
@@ -284,7 +284,7 @@ fn affinity_that_changes_all_the_time_stops_nobody() {
     let workers = [worker(&kernel, 1), worker(&kernel, 2)];
     workers.iter().for_each(|vcpu| kernel.reconsider(vcpu));
     at_the_same_time(&kernel, || {
-        for round in 0..500u64 {
+        for round in 0..60u64 {
             for (index, vcpu) in workers.iter().enumerate() {
                 let before = ran(&kernel, vcpu);
                 let place = 1 << ((round + index as u64) % 2);
