@@ -86,9 +86,13 @@ impl<M: Machine> Kernel<M> {
         let domain = self.create_control_domain()?;
         let layout = self.lay_out(memory);
         self.populate(&domain, &layout)?;
+        log::info!("T populated");
         self.show_firmware(&domain);
+        log::info!("T firmware");
         let start_info = load(&domain, &layout, &elf, &kernel, initramfs, command_line)?;
+        log::info!("T loaded");
         drop(elf);
+        log::info!("T dropped");
         self.write_tables(&domain, &layout)?;
         *domain.memory_map.lock() = layout
             .regions
@@ -110,7 +114,7 @@ impl<M: Machine> Kernel<M> {
     /// How much memory the domain gets, in bytes.
     fn control_memory(&self) -> Result<u64, String> {
         let free = self.machine.memory().free_frames() * PAGE;
-        let rest = (free / 16).max(SMALLEST_REST / 4).min(SMALLEST_REST);
+        let rest = (free / 16).clamp(SMALLEST_REST / 4, SMALLEST_REST);
         let available = free.saturating_sub(rest);
         let wanted = self.options.control_memory.unwrap_or(available) & !(PAGE - 1);
         if wanted < SMALLEST {

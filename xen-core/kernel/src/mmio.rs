@@ -328,7 +328,7 @@ fn set_logic_flags<V: VirtualCpu>(context: &mut V, result: u64, size: usize) {
     if masked >> (bits - 1) & 1 != 0 {
         *flags |= SIGN;
     }
-    if (masked as u8).count_ones() % 2 == 0 {
+    if (masked as u8).count_ones().is_multiple_of(2) {
         *flags |= PARITY;
     }
 }

@@ -72,6 +72,14 @@ impl<M: Machine> Default for Processor<M> {
     }
 }
 
+#[cfg(test)]
+impl<M: Machine> Processor<M> {
+    /// How many vCPUs can wait here without an allocation.
+    pub(crate) fn places(&self) -> usize {
+        self.queue.lock().capacity()
+    }
+}
+
 /// Whether nothing keeps a vCPU from running.
 fn runnable<M: Machine>(vcpu: &VcpuHandle<M>) -> bool {
     vcpu.wants_to_run() && vcpu.domain().pauses.load(Ordering::SeqCst) == 0
@@ -441,7 +449,7 @@ impl<M: Machine> Kernel<M> {
 
     /// Wait until a vCPU that may not run any more is off its processor. That one is in the guest (and is kicked out of
     /// it) or in the core (and comes to look soon); it never waits for us.
-    fn wait_until_stopped(&self, vcpu: &VcpuHandle<M>) {
+    pub(crate) fn wait_until_stopped(&self, vcpu: &VcpuHandle<M>) {
         loop {
             let place = *vcpu.place.lock();
             match place {

@@ -160,3 +160,70 @@ impl<M: Machine> Kernel<M> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::sync::Arc;
+
+    use machine::fake::set_processor;
+
+    use super::*;
+    use crate::cpu_policy::CpuPolicy;
+    use crate::lapic::register::{SPURIOUS_VECTOR, TIMER_DIVIDE, TIMER_INITIAL, TIMER_VECTOR};
+    use crate::testing;
+
+    #[test]
+    fn the_earliest_comes_first_and_entries_are_taken_out_again() {
+        let kernel = testing::kernel();
+        let domain = testing::domain(&kernel, 1, 3, 1);
+        let vcpus = [0, 1, 2].map(|index| testing::vcpu(&domain, index));
+        let mut queue = TimerQueue::default();
+        for (vcpu, deadline) in vcpus.iter().zip([300, 100, 200]) {
+            queue.insert(key(vcpu, deadline), vcpu.clone());
+        }
+        assert_eq!(queue.first(), Some(100));
+        queue.remove(key(&vcpus[1], 100));
+        queue.remove(key(&vcpus[1], 100));
+        assert!(queue.pop_due(199).is_none());
+        assert_eq!(queue.pop_due(250).map(|(deadline, _)| deadline), Some(200));
+        assert_eq!(queue.first(), Some(300));
+    }
+
+    #[test]
+    fn waking_and_arming_find_their_places_set_aside() {
+        set_processor(0);
+        let kernel = testing::kernel();
+        for vcpus in [2, 5] {
+            let config = testing::configuration(vcpus, false);
+            kernel
+                .create_domain(None, &config, Arc::new(CpuPolicy::default()))
+                .unwrap();
+        }
+        for processor in &kernel.processors {
+            assert!(processor.timers.lock().entries.capacity() >= 7);
+            assert!(processor.places() >= 7);
+        }
+    }
+
+    #[test]
+    fn a_guest_whose_timer_is_always_due_lets_its_processor_go() {
+        set_processor(0);
+        let kernel = testing::kernel();
+        let guest = testing::vcpu(&testing::domain(&kernel, 1, 1, 1), 0);
+        for (register, value) in [
+            (SPURIOUS_VECTOR, 0x1ff),
+            (TIMER_DIVIDE, 0xb),
+            (TIMER_VECTOR, (1 << 17) | 0x40),
+            (TIMER_INITIAL, 1),
+        ] {
+            let effect = guest.lapic.write(register, value, kernel.machine.now()).unwrap();
+            kernel.apic_effect(&guest, effect);
+        }
+        let armed = guest.deadlines.lock().apic.unwrap();
+        assert!(armed >= 100_000, "{armed} ns are no time to serve anything else");
+        kernel.machine.advance(armed);
+        kernel.expire_timers();
+        let next = guest.deadlines.lock().apic.unwrap();
+        assert!(next >= armed + 100_000);
+    }
+}

@@ -363,7 +363,7 @@ impl<F: Format> StageTwo<F> {
     ) -> Result<(), (FrameReference, MapError)> {
         let order = block.order();
         let level = order.value() / 9;
-        if kind == EntryKind::Device || order.value() % 9 != 0 || !order.aligned(block.frame().0) {
+        if kind == EntryKind::Device || !order.value().is_multiple_of(9) || !order.aligned(block.frame().0) {
             return Err((block, MapError::BadGuestFrame));
         }
         let slot = match self.empty_slot(at, order, level) {

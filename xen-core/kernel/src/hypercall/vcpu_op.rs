@@ -116,7 +116,7 @@ pub fn handle<M: Machine>(call: &mut Call<'_, M>) -> Answer {
 fn register_info<M: Machine>(call: &mut Call<'_, M>, target: &VcpuHandle<M>, argument: u64) -> Answer {
     let request: RegisterVcpuInfo = call.read(argument)?;
     let offset = request.offset as usize;
-    if offset > PAGE_SIZE - VCPU_INFO_SIZE || offset % 8 != 0 {
+    if offset > PAGE_SIZE - VCPU_INFO_SIZE || !offset.is_multiple_of(8) {
         return Err(Error::EINVAL);
     }
     let (page, leaf) = call

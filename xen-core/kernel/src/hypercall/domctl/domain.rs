@@ -217,7 +217,7 @@ pub fn scheduler(request: &mut Domctl) -> Handled {
 pub fn set_paging_pool<M: Machine>(target: &Arc<Domain<M>>, request: &Domctl) -> Handled {
     let wanted: PagingMempool = request.view();
     // Whole pages, as many as 32 bits can count.
-    if wanted.bytes % 4096 != 0 || wanted.bytes >> 44 != 0 {
+    if !wanted.bytes.is_multiple_of(4096) || wanted.bytes >> 44 != 0 {
         return Err(Error::EINVAL);
     }
     target.paging_pool.store(wanted.bytes, Ordering::SeqCst);
