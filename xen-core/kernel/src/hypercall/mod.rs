@@ -274,3 +274,6 @@ pub fn enter<M: Machine>(kernel: &Kernel<M>, vcpu: &VcpuHandle<M>, context: &mut
         }
     }
 }
+
+#[cfg(test)]
+mod random_tests;
