@@ -86,13 +86,9 @@ impl<M: Machine> Kernel<M> {
         let domain = self.create_control_domain()?;
         let layout = self.lay_out(memory);
         self.populate(&domain, &layout)?;
-        log::info!("T populated");
         self.show_firmware(&domain);
-        log::info!("T firmware");
         let start_info = load(&domain, &layout, &elf, &kernel, initramfs, command_line)?;
-        log::info!("T loaded");
         drop(elf);
-        log::info!("T dropped");
         self.write_tables(&domain, &layout)?;
         *domain.memory_map.lock() = layout
             .regions
