@@ -226,3 +226,6 @@ pub fn write_physical<M: Machine>(physmap: &Physmap<M>, at: GuestAddress, bytes:
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
