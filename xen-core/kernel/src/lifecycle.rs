@@ -149,10 +149,19 @@ impl<M: Machine> Kernel<M> {
     /// Take a domain apart, a bounded piece at a time: first it stops, then it lets go of all it holds of others', then
     /// of its memory, then of its number.
     pub fn destroy_domain(&self, domain: &Arc<Domain<M>>) -> Destruction {
-        let begun = core::mem::replace(&mut domain.lifecycle.lock().dying, true);
+        let begun = {
+            let mut lifecycle = domain.lifecycle.lock();
+            let begun = core::mem::replace(&mut lifecycle.dying, true);
+            if !begun {
+                // Never undone: nothing of it runs again.
+                domain.pauses.fetch_add(1, Ordering::SeqCst);
+            }
+            begun
+        };
+        // Also for whoever comes second while the first one still waits: what a vCPU maps and binds before it stops would
+        // be missed otherwise, and stay.
+        self.each_vcpu(domain, |vcpu| self.wait_until_stopped(vcpu));
         if !begun {
-            // Never undone: nothing of it runs again.
-            self.pause_domain(domain);
             self.each_vcpu(domain, |vcpu| self.cancel_deadlines(vcpu));
         }
         if !self.close_all_ports(domain) || !self.release_grant_mappings(domain) {

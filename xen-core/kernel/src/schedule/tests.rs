@@ -441,3 +441,35 @@ fn a_crash_is_told_to_the_privileged_domain() {
     assert_eq!(kernel.is_pending(&control, port), Ok(true));
     assert_eq!(*vcpu.place.lock(), Place::Off);
 }
+
+#[test]
+fn who_destroys_second_waits_as_well_until_nothing_runs() {
+    let kernel = shared_kernel(2);
+    let domain = testing::domain(&kernel, 1, 1, 2);
+    let vcpu = testing::vcpu(&domain, 0);
+    let port = kernel.bind_ipi(&domain, 0).expect("a port");
+    // Another processor has begun, and waits for this one to stop.
+    domain.lifecycle.lock().dying = true;
+    domain.pauses.store(1, Ordering::SeqCst);
+    *vcpu.place.lock() = Place::Running(1);
+    let looks = Arc::new(AtomicUsize::new(0));
+    let (seen, at, of) = (looks.clone(), Arc::downgrade(&kernel), Arc::downgrade(&domain));
+    machine::fake::set_interleave(Some(Box::new(move || {
+        if seen.fetch_add(1, Ordering::SeqCst) != 100 {
+            return;
+        }
+        let (Some(kernel), Some(domain)) = (at.upgrade(), of.upgrade()) else {
+            return;
+        };
+        // Still running, and still with all it had.
+        assert_eq!(kernel.is_pending(&domain, port), Ok(false));
+        assert!(domain.physmap.get(machine::address::GuestFrame(0)).is_some());
+        assert_eq!(kernel.bind_ipi(&domain, 0), Ok(port + 1));
+        *domain.vcpus[0].place.lock() = Place::Off;
+    })));
+    while kernel.destroy_domain(&domain) == Destruction::More {}
+    machine::fake::set_interleave(None);
+    assert!(looks.load(Ordering::SeqCst) > 100);
+    assert!(domain.physmap.get(machine::address::GuestFrame(0)).is_none());
+    assert!(kernel.domains.get(DomainId(1)).is_none());
+}
