@@ -23,6 +23,8 @@ const EARLY_SIZE: usize = 64 << 10;
 const LARGE: usize = 2 * PAGE_SIZE;
 /// What the heap grows by: 256 KiB.
 const GROWTH: u32 = 6;
+/// What it makes do with when memory is in pieces: 16 KiB, into which any block below [`LARGE`] fits.
+const LEAST_GROWTH: u32 = 2;
 
 struct Heap(Lock<Talc<Manual, DefaultBinning>>);
 
@@ -50,8 +52,11 @@ impl Heap {
             return Some(block);
         }
         let memory = memory()?;
-        let order = Order::new(GROWTH)?;
-        let first = memory.allocate_core_as_it_is(order)?;
+        // When guests have taken memory page by page there may be no large block left, and plenty of small ones.
+        let (order, first) = (LEAST_GROWTH..=GROWTH).rev().find_map(|order| {
+            let order = Order::new(order)?;
+            Some((order, memory.allocate_core_as_it_is(order)?))
+        })?;
         // SAFETY: frames of the core's own, mapped by the direct map, from now on the heap's forever. A block is below
         // `LARGE` and so fits into a fresh claim.
         unsafe {

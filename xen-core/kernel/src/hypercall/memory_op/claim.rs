@@ -15,6 +15,19 @@ use super::super::{Answer, Call, DONE};
 use crate::Kernel;
 use crate::domain::Domain;
 
+/// Most frames that are never given to domains.
+const MOST_RESERVED: u64 = 1024;
+/// One frame of so many is never given, up to that.
+const SHARE_RESERVED: u64 = 256;
+
+/// Free frames that domains may have. A little is kept for the core: its tables and its heap grow as guests use what they
+/// have, and not all of that growth can be refused.
+pub fn available<M: Machine>(kernel: &Kernel<M>) -> u64 {
+    let memory = kernel.machine.memory();
+    let reserved = (memory.total_frames() / SHARE_RESERVED).min(MOST_RESERVED);
+    memory.free_frames().saturating_sub(reserved)
+}
+
 /// `XENMEM_claim_pages`: set aside what `domain` lacks to a number of frames in all; zero gives the claim up.
 pub fn claim<M: Machine>(call: &Call<'_, M>) -> Answer {
     let request: MemoryReservation = call.read(call.arguments[1])?;
@@ -42,7 +55,7 @@ fn set_claim<M: Machine>(kernel: &Kernel<M>, domain: &Domain<M>, pages: u64) -> 
         return Err(Error::EINVAL);
     }
     let wanted = pages - owned;
-    if wanted > kernel.machine.memory().free_frames().saturating_sub(*total) {
+    if wanted > available(kernel).saturating_sub(*total) {
         return Err(Error::ENOMEM);
     }
     domain.claimed.store(wanted, Ordering::Relaxed);
@@ -99,7 +112,7 @@ fn set_aside<M: Machine>(kernel: &Kernel<M>, domain: &Domain<M>, frames: u64) ->
     let mut total = kernel.domains.claims.lock();
     let claimed = domain.claimed.load(Ordering::Relaxed);
     let others = total.saturating_sub(claimed);
-    if frames > kernel.machine.memory().free_frames().saturating_sub(others) {
+    if frames > available(kernel).saturating_sub(others) {
         return Err(Error::ENOMEM);
     }
     let covered = claimed.min(frames);

@@ -240,9 +240,28 @@ fn reservations_answer_their_start_to_nonsense() {
 }
 
 #[test]
+fn domains_cannot_have_all_of_the_machines_memory() {
+    let bench = Bench::new();
+    bench.domains[1].max_pages.store(1 << 20, Ordering::SeqCst);
+    let frames: Vec<u64> = (0..512).map(|step| HOLE + step).collect();
+    let mut next = 0;
+    loop {
+        let frames: Vec<u64> = frames.iter().map(|frame| frame + next).collect();
+        if reserve(&bench, 1, op::POPULATE_PHYSMAP, reservation(1, 512, 0), &frames) < 512 {
+            break;
+        }
+        next += 512;
+    }
+    let left = bench.free_frames();
+    assert_eq!(super::claim::available(&bench.kernel), 0);
+    assert!((16..1024).contains(&left), "{left}");
+    bench.end();
+}
+
+#[test]
 fn claims_are_kept_for_their_domain() {
     let bench = Bench::new();
-    let free = bench.free_frames();
+    let free = super::claim::available(&bench.kernel);
     let claim = |pages: u64, domain: u16| {
         let request = MemoryReservation {
             number_of_extents: pages,
