@@ -217,7 +217,7 @@ impl<M: Machine> Physmap<M> {
         self.tables.read().last_mapped()
     }
 
-    /// Remove the entries found from `from` on, whole superpages at a time, at most `limit` of them and with one flush;
+    /// Remove the entries found from `from` on, superpages of up to 2 MiB at a time, at most `limit` of them and with one flush;
     /// frames are given back at once. Returns where to go on, or `None` when the map is empty from there.
     pub fn clear_some(&self, machine: &M, from: GuestFrame, limit: usize) -> Option<GuestFrame> {
         let mut tables = self.tables.write();
@@ -230,11 +230,16 @@ impl<M: Machine> Physmap<M> {
                 next = at;
                 break;
             }
-            // Taken whole, so nothing needs splitting and nothing can fail.
-            if let Ok(Some(detached)) = tables.unmap_order(at, leaf.order) {
+            // In pieces that are soon scrubbed. Taken whole, where there is no table for that, nothing can fail.
+            let taken = tables
+                .unmap_order(at, Order::TWO_MIB)
+                .or_else(|OutOfMemory| tables.unmap_order(at, leaf.order));
+            let mut size = leaf.order;
+            if let Ok(Some(detached)) = taken {
+                size = detached.order();
                 let _ = removed.push(detached);
             }
-            next = GuestFrame(at.0.saturating_add(leaf.order.frames()));
+            next = GuestFrame(at.0.saturating_add(size.frames()));
         }
         if !removed.is_empty() {
             let flushed = machine.flush(&self.root);
