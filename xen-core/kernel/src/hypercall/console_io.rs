@@ -34,7 +34,8 @@ fn write<M: Machine>(call: &mut Call<'_, M>, count: u64, buffer: u64) -> Answer 
         done += size as u64;
         if done < count && call.spent() {
             call.arguments[1] = count - done;
-            call.arguments[2] = buffer + done;
+            // What lies past the end of the address space is refused when it is read.
+            call.arguments[2] = buffer.wrapping_add(done);
             return Ok(Outcome::Restart);
         }
     }
@@ -52,4 +53,31 @@ fn read<M: Machine>(call: &mut Call<'_, M>, count: u64, buffer: u64) -> Answer {
         done += 1;
     }
     Ok(Outcome::Value(done))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use machine::virtual_cpu::PagingState;
+
+    #[test]
+    fn output_that_reaches_the_end_of_the_address_space_is_cut_there() {
+        let kernel = testing::kernel();
+        let domain = testing::domain(&kernel, 0, 1, 1);
+        let control = testing::vcpu(&domain, 0);
+        // Without paging the last page is the last one below 4 GiB.
+        testing::populate(&kernel, &domain, 0xf_ffff);
+        kernel.machine.advance(10_000_000);
+        let mut call = Call {
+            kernel: &kernel,
+            vcpu: &control,
+            paging: PagingState::default(),
+            arguments: [u64::from(op::WRITE), 2 * PIECE as u64, u64::MAX - 0xff, 0, 0, 0],
+            // Long ago: each piece is a stretch of its own.
+            started: 0,
+        };
+        assert_eq!(handle(&mut call), Ok(Outcome::Restart));
+        assert_eq!(call.arguments[1..3], [PIECE as u64, 0]);
+    }
 }
