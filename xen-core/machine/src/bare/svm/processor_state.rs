@@ -38,7 +38,7 @@ pub struct ProcessorState {
     /// processors share one it is also how a vCPU knows the processor again that it was on.
     host_area: AtomicU64,
     pub(super) asids: AsidAllocator,
-    /// The control block of the vCPU that was loaded here last, for the branch prediction barrier.
+    /// The number of the vCPU that was loaded here last, for the branch prediction barrier.
     pub(super) last_vcpu: AtomicU64,
 }
 

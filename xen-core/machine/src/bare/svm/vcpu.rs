@@ -1,6 +1,7 @@
 //! A virtual processor: its control block, and the registers that hardware does not switch.
 
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::asid::Tag;
 use super::bitmap::PortMap;
@@ -31,6 +32,9 @@ const DEBUG_EXCEPTION: Exception = Exception {
     vector: 1,
     error_code: None,
 };
+
+/// The next vCPU's number. Control blocks are used again; numbers are not.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 /// No processor's host area has this address.
 const NOT_LOADED: u64 = u64::MAX;
@@ -79,6 +83,8 @@ pub struct Vcpu {
     /// The control block's physical address.
     pub(super) block_address: u64,
     frame: HostFrame,
+    /// Which vCPU this is, of all there ever were.
+    number: u64,
     pub(super) features: Features,
     /// Parts of the control block that have not changed since the last run on the same processor.
     pub(super) clean: u32,
@@ -128,6 +134,7 @@ impl Vcpu {
             control_block,
             block_address: frame.address().0,
             frame,
+            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
             features: *features,
             clean: 0,
             tag: Tag::default(),
@@ -213,10 +220,7 @@ impl Vcpu {
             self.changed(clean::ALL);
             self.forget_translations();
         }
-        if processor
-            .last_vcpu
-            .swap(self.frame.0, core::sync::atomic::Ordering::Relaxed)
-            != self.frame.0
+        if processor.last_vcpu.swap(self.number, Ordering::Relaxed) != self.number
             && self.features.prediction_barrier
         {
             // SAFETY: CPUID reports the register's bit 0, which drops branch predictions and nothing else.
