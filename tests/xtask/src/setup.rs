@@ -12,13 +12,11 @@ use crate::report::{self, Activity};
 const RUST_TARGETS: [&str; 2] = ["x86_64-unknown-none", "x86_64-unknown-linux-musl"];
 
 /// What of Debian is needed, by the file that shows that it is there.
-const DEBIAN: [(&str, &str); 6] = [
+const DEBIAN: [(&str, &str); 4] = [
     ("gcc", "/usr/bin/cc"),
     ("libc6-dev", "/usr/include/stdio.h"),
     ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
     ("libxen-dev", "/usr/include/xenctrl.h"),
-    ("e2fsprogs", "/sbin/mke2fs"),
-    ("dpkg", "/usr/bin/dpkg-deb"),
 ];
 
 /// What the boots by GRUB need besides.
