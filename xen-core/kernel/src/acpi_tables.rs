@@ -157,3 +157,6 @@ pub fn direct_ports<M: Machine>(machine: &M, config: &mut DomainConfig) {
     allow(port(PM_TIMER.0), fadt[PM_TIMER.1]);
     GPE.iter().for_each(|&(at, length)| allow(port(at), fadt[length]));
 }
+
+#[cfg(test)]
+mod tests;

@@ -167,3 +167,51 @@ fn too_little_memory_is_named() {
     starved.machine.set_heap_available(1000);
     assert!(fault(&starved, &good(), None).contains("dom0 cannot be made"));
 }
+
+#[test]
+fn memory_goes_around_the_machines_holes() {
+    set_processor(0);
+    let mut machine = machine::fake::FakeMachine::new(&Configuration {
+        memory_mib: 128,
+        ..Configuration::default()
+    });
+    machine.platform_mut().memory_map.push(machine::MemoryRegion {
+        start: machine::address::HostAddress(32 << 20),
+        length: 1 << 20,
+        kind: 2,
+    });
+    let kernel = Kernel::new(machine, "dom0_mem=48M");
+    kernel.build_control_domain(&good(), "", None).expect("a domain");
+    let domain = kernel.domains.get(DomainId::CONTROL).expect("the domain");
+    let map = domain.memory_map.lock().clone();
+    let ram: Vec<(u64, u64)> = map
+        .iter()
+        .filter(|entry| entry.2 == memory_kind::RAM)
+        .map(|&(start, length, _)| (start, start + length))
+        .collect();
+    let low_end = (32 << 20) - acpi_tables::SPACE;
+    let rest = (48 << 20) - LOW_END - (low_end - ONE_MIB);
+    assert_eq!(
+        ram,
+        [(0, LOW_END), (ONE_MIB, low_end), (FOUR_GIB, FOUR_GIB + rest)]
+    );
+    assert!(map.contains(&(32 << 20, 1 << 20, 2)), "the hole is told");
+    assert!(
+        domain
+            .physmap
+            .lookup(GuestFrame((FOUR_GIB + rest) / PAGE - 1))
+            .is_some()
+    );
+    assert!(
+        domain
+            .physmap
+            .lookup(GuestFrame((FOUR_GIB + rest) / PAGE))
+            .is_none()
+    );
+    // Firmware's first mebibyte shows through as a device; what is not there does not.
+    let rom = domain
+        .physmap
+        .lookup(GuestFrame(LOW_END / PAGE))
+        .expect("the ROM area");
+    assert_eq!(rom.kind, machine::stage_two::EntryKind::Device);
+}
