@@ -98,7 +98,10 @@ mod tests {
 
     #[test]
     fn insertion_merges_what_touches() {
-        assert_eq!(set(&[10..20, 30..40, 20..30]), set(core::slice::from_ref(&(10..40))));
+        assert_eq!(
+            set(&[10..20, 30..40, 20..30]),
+            set(core::slice::from_ref(&(10..40)))
+        );
         assert_eq!(
             set(&[30..40, 10..20])
                 .iter()

@@ -1,12 +1,12 @@
 //! What a kernel's ELF file asks to have loaded, and where it wants to be entered.
 
 use crate::KernelFault;
-use object::LittleEndian;
-use object::elf::{FileHeader32, FileHeader64, NoteType, PT_LOAD};
-use object::read::elf::{FileHeader, ProgramHeader};
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::ops::Range;
+use object::LittleEndian;
+use object::elf::{FileHeader32, FileHeader64, NoteType, PT_LOAD};
+use object::read::elf::{FileHeader, ProgramHeader};
 
 /// The note that holds the address of the 32-bit entry point without paging.
 #[doc(alias = "XEN_ELFNOTE_PHYS32_ENTRY")]

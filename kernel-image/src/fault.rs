@@ -39,16 +39,27 @@ impl fmt::Display for KernelFault {
             Self::UnknownFormat => write!(f, "it is neither an ELF file nor a Linux bzImage"),
             Self::Truncated(what) => write!(f, "the file is truncated: {what}"),
             Self::UnknownCompression(magic) => {
-                write!(f, "its payload is compressed in an unknown way (it starts with {magic:02x?})")
+                write!(
+                    f,
+                    "its payload is compressed in an unknown way (it starts with {magic:02x?})"
+                )
             }
-            Self::Corrupt { format, reason } => write!(f, "its {format} payload is corrupt or truncated: {reason}"),
+            Self::Corrupt { format, reason } => {
+                write!(f, "its {format} payload is corrupt or truncated: {reason}")
+            }
             Self::LargerThanMemory(limit) => {
-                write!(f, "it unpacks to more than the guest's {} MiB of memory", limit / MIB)
+                write!(
+                    f,
+                    "it unpacks to more than the guest's {} MiB of memory",
+                    limit / MIB
+                )
             }
             Self::Elf(reason) => write!(f, "malformed ELF file: {reason}"),
             Self::NotPvh => write!(f, "it has no PVH entry point (ELF note Xen/18)"),
             Self::Empty => write!(f, "it has nothing to load"),
-            Self::EntryOutside(entry) => write!(f, "its PVH entry point {entry:#x} lies in none of its segments"),
+            Self::EntryOutside(entry) => {
+                write!(f, "its PVH entry point {entry:#x} lies in none of its segments")
+            }
         }
     }
 }

@@ -52,8 +52,10 @@ fn payload(file: &[u8]) -> Result<&[u8], KernelFault> {
 }
 
 fn unpack(payload: &[u8], limit: u64) -> Result<Vec<u8>, KernelFault> {
-    let magic: [u8; 4] =
-        payload.first_chunk().copied().ok_or(KernelFault::Truncated("the bzImage has no payload"))?;
+    let magic: [u8; 4] = payload
+        .first_chunk()
+        .copied()
+        .ok_or(KernelFault::Truncated("the bzImage has no payload"))?;
     match magic {
         [0x7f, b'E', b'L', b'F'] => Ok(payload.to_vec()),
         [0x1f, 0x8b, ..] => unpack_gzip(payload, limit),
@@ -65,7 +67,10 @@ fn unpack(payload: &[u8], limit: u64) -> Result<Vec<u8>, KernelFault> {
 }
 
 fn corrupt(format: &'static str, reason: impl ToString) -> KernelFault {
-    KernelFault::Corrupt { format, reason: reason.to_string() }
+    KernelFault::Corrupt {
+        format,
+        reason: reason.to_string(),
+    }
 }
 
 /// Everything that `read` gives. Linux' build puts the unpacked size behind the payload: when that is right, as it is,
@@ -76,7 +81,9 @@ fn collect(
     mut read: impl FnMut(&mut [u8]) -> Result<usize, KernelFault>,
 ) -> Result<Vec<u8>, KernelFault> {
     const SMALLEST: usize = 1 << 20;
-    let announced = payload.last_chunk::<4>().map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize);
+    let announced = payload
+        .last_chunk::<4>()
+        .map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize);
     let plausible = announced > payload.len() && announced as u64 <= limit;
     // One byte more than announced, so that the end is seen without growing.
     let mut unpacked = vec![0; if plausible { announced + 1 } else { SMALLEST }];
@@ -86,7 +93,9 @@ fn collect(
             if length as u64 > limit {
                 return Err(KernelFault::LargerThanMemory(limit));
             }
-            unpacked.try_reserve_exact(length).map_err(|_| KernelFault::LargerThanMemory(limit))?;
+            unpacked
+                .try_reserve_exact(length)
+                .map_err(|_| KernelFault::LargerThanMemory(limit))?;
             unpacked.resize(2 * length, 0);
         }
         match read(&mut unpacked[length..])? {
@@ -105,14 +114,20 @@ fn unpack_xz(payload: &[u8], limit: u64) -> Result<Vec<u8>, KernelFault> {
     use lzma_rust2::Read;
     let mut reader = lzma_rust2::XzReader::new(payload, false);
     // The library's errors have no text of their own.
-    collect(payload, limit, |into| reader.read(into).map_err(|error| corrupt("xz", format!("{error:?}"))))
+    collect(payload, limit, |into| {
+        reader
+            .read(into)
+            .map_err(|error| corrupt("xz", format!("{error:?}")))
+    })
 }
 
 fn unpack_zstd(payload: &[u8], limit: u64) -> Result<Vec<u8>, KernelFault> {
     use ruzstd::io::Read;
     let mut decoder =
         ruzstd::decoding::StreamingDecoder::new(payload).map_err(|error| corrupt("zstd", error))?;
-    collect(payload, limit, |into| decoder.read(into).map_err(|error| corrupt("zstd", error)))
+    collect(payload, limit, |into| {
+        decoder.read(into).map_err(|error| corrupt("zstd", error))
+    })
 }
 
 /// A gzip member (RFC 1952): header with optional fields, deflate stream, checksum and length.
@@ -139,9 +154,11 @@ fn unpack_gzip(payload: &[u8], limit: u64) -> Result<Vec<u8>, KernelFault> {
     let end = payload.len().checked_sub(TRAILER).ok_or_else(truncated)?;
     let stream = payload.get(start..end).ok_or_else(truncated)?;
     let limit_here = usize::try_from(limit).unwrap_or(usize::MAX);
-    miniz_oxide::inflate::decompress_to_vec_with_limit(stream, limit_here).map_err(|error| match error.status {
-        miniz_oxide::inflate::TINFLStatus::HasMoreOutput => KernelFault::LargerThanMemory(limit),
-        status => corrupt("gzip", format!("{status:?}")),
+    miniz_oxide::inflate::decompress_to_vec_with_limit(stream, limit_here).map_err(|error| {
+        match error.status {
+            miniz_oxide::inflate::TINFLStatus::HasMoreOutput => KernelFault::LargerThanMemory(limit),
+            status => corrupt("gzip", format!("{status:?}")),
+        }
     })
 }
 
@@ -159,8 +176,8 @@ fn unpack_lz4(mut blocks: &[u8], limit: u64) -> Result<Vec<u8>, KernelFault> {
             }
             return Err(corrupt("lz4", "a block is incomplete"));
         };
-        let size = lz4_flex::block::decompress_into(block, &mut buffer)
-            .map_err(|error| corrupt("lz4", error))?;
+        let size =
+            lz4_flex::block::decompress_into(block, &mut buffer).map_err(|error| corrupt("lz4", error))?;
         unpacked.extend_from_slice(&buffer[..size]);
         if unpacked.len() as u64 > limit {
             return Err(KernelFault::LargerThanMemory(limit));

@@ -55,7 +55,10 @@ impl<M: Machine> Kernel<M> {
             Exit::Forbidden => context.inject(Exception::INVALID_OPCODE),
             Exit::TripleFault => self.triple_fault(vcpu, context),
             // The host's trouble, met while this guest ran: it goes no further than this guest.
-            Exit::Exception(Exception { vector: MACHINE_CHECK, .. }) => {
+            Exit::Exception(Exception {
+                vector: MACHINE_CHECK,
+                ..
+            }) => {
                 self.crash_domain(vcpu, context, "a machine check while it ran");
             }
             Exit::Exception(exception) => context.inject(exception),

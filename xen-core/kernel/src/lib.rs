@@ -87,7 +87,10 @@ impl<M: Machine> Kernel<M> {
     pub fn installed_frames(&self) -> u64 {
         const RAM: u32 = 1;
         let regions = self.machine.platform().memory_map.iter();
-        let installed: u64 = regions.filter(|region| region.kind == RAM).map(|region| region.length >> 12).sum();
+        let installed: u64 = regions
+            .filter(|region| region.kind == RAM)
+            .map(|region| region.length >> 12)
+            .sum();
         installed.max(self.machine.memory().total_frames())
     }
 

@@ -132,7 +132,11 @@ impl Order {
 
     /// The order `value`, or `None` past [`Order::ONE_GIB`].
     pub const fn new(value: u32) -> Option<Order> {
-        if value <= Self::ONE_GIB.0 as u32 { Some(Order(value as u8)) } else { None }
+        if value <= Self::ONE_GIB.0 as u32 {
+            Some(Order(value as u8))
+        } else {
+            None
+        }
     }
 
     /// The exponent.

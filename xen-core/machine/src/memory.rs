@@ -126,9 +126,15 @@ impl Memory {
         let (table, owned) = unsafe {
             let table = core::slice::from_raw_parts(metadata.cast::<FrameWord>(), frames as usize);
             let rest = metadata.add(frames as usize * size_of::<FrameWord>());
-            (table, core::slice::from_raw_parts(rest.cast::<AtomicU32>(), OWNERS))
+            (
+                table,
+                core::slice::from_raw_parts(rest.cast::<AtomicU32>(), OWNERS),
+            )
         };
-        let free = FreeLists { heads: [NONE; ORDERS], free_frames: 0 };
+        let free = FreeLists {
+            heads: [NONE; ORDERS],
+            free_frames: 0,
+        };
         Memory {
             direct_map,
             table,
@@ -157,7 +163,12 @@ impl Memory {
             let mut whole = true;
             for member in frame..frame + (1 << order) {
                 let bits = word(0, NO_OWNER, FrameUse::Free) | if clean { 0 } else { DIRTY };
-                let swap = self.table[member as usize].0.compare_exchange(0, bits, Ordering::AcqRel, Ordering::Acquire);
+                let swap = self.table[member as usize].0.compare_exchange(
+                    0,
+                    bits,
+                    Ordering::AcqRel,
+                    Ordering::Acquire,
+                );
                 whole &= swap.is_ok();
             }
             debug_assert!(whole, "memory given twice");
@@ -190,19 +201,31 @@ impl Memory {
 
     /// Frames of use [`FrameUse::Ram`] that domain `owner` owns, mapped or not.
     pub fn frames_owned(&self, owner: u16) -> u32 {
-        self.owned.get(owner as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+        self.owned
+            .get(owner as usize)
+            .map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 
     /// What the frame table says of a frame; frames outside it are [`FrameUse::Reserved`].
     pub fn frame_info(&self, frame: HostFrame) -> FrameInfo {
-        let bits = self.table.get(frame.0 as usize).map_or(0, |entry| entry.0.load(Ordering::Acquire));
-        FrameInfo { count: (bits & COUNT_MASK) as u32, owner: word_owner(bits), frame_use: word_use(bits) }
+        let bits = self
+            .table
+            .get(frame.0 as usize)
+            .map_or(0, |entry| entry.0.load(Ordering::Acquire));
+        FrameInfo {
+            count: (bits & COUNT_MASK) as u32,
+            owner: word_owner(bits),
+            frame_use: word_use(bits),
+        }
     }
 
     /// A zeroed block of `order` for `owner`, every frame with one reference.
     /// Returns `None` when no block of that size is free.
     pub fn allocate(&'static self, owner: u16, frame_use: FrameUse, order: Order) -> Option<FrameReference> {
-        assert!(matches!(frame_use, FrameUse::Ram | FrameUse::Shared), "only guests' frames are counted");
+        assert!(
+            matches!(frame_use, FrameUse::Ram | FrameUse::Shared),
+            "only guests' frames are counted"
+        );
         let first = self.take_block(order)?;
         self.claim(first, order, word(1, owner, frame_use), true);
         if frame_use == FrameUse::Ram
@@ -210,7 +233,11 @@ impl Memory {
         {
             counter.fetch_add(order.frames() as u32, Ordering::Relaxed);
         }
-        Some(FrameReference { memory: self, first, order })
+        Some(FrameReference {
+            memory: self,
+            first,
+            order,
+        })
     }
 
     /// A zeroed block for the core itself. It is returned with [`Memory::free_core`].
@@ -219,7 +246,10 @@ impl Memory {
     }
 
     /// A block for the core itself, with whatever bytes it holds: for the heap, which promises none.
-    #[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "the host has a heap of its own"))]
+    #[cfg_attr(
+        not(target_os = "none"),
+        expect(dead_code, reason = "the host has a heap of its own")
+    )]
     pub(crate) fn allocate_core_as_it_is(&self, order: Order) -> Option<HostFrame> {
         self.take_core(order, false)
     }
@@ -239,7 +269,12 @@ impl Memory {
         for frame in first.0..first.0 + order.frames() {
             let free = word(0, NO_OWNER, FrameUse::Free) | DIRTY;
             let core = word(1, NO_OWNER, FrameUse::Core);
-            let swap = self.table[frame as usize].0.compare_exchange(core, free, Ordering::AcqRel, Ordering::Acquire);
+            let swap = self.table[frame as usize].0.compare_exchange(
+                core,
+                free,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            );
             assert!(swap.is_ok(), "a frame freed that is not the core's");
         }
         self.core_frames.fetch_sub(order.frames(), Ordering::Relaxed);
@@ -252,11 +287,20 @@ impl Memory {
         let mut bits = entry.load(Ordering::Acquire);
         loop {
             let count = bits & COUNT_MASK;
-            if !matches!(word_use(bits), FrameUse::Ram | FrameUse::Shared) || count == 0 || count >= COUNT_LIMIT {
+            if !matches!(word_use(bits), FrameUse::Ram | FrameUse::Shared)
+                || count == 0
+                || count >= COUNT_LIMIT
+            {
                 return None;
             }
             match entry.compare_exchange_weak(bits, bits + 1, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Some(FrameReference { memory: self, first: frame, order: Order::PAGE }),
+                Ok(_) => {
+                    return Some(FrameReference {
+                        memory: self,
+                        first: frame,
+                        order: Order::PAGE,
+                    });
+                }
                 Err(now) => bits = now,
             }
         }
@@ -267,7 +311,10 @@ impl Memory {
         for frame in first.0..first.0 + order.frames() {
             let entry = &self.table[frame as usize].0;
             let before = entry.load(Ordering::Acquire);
-            assert!(word_use(before) == FrameUse::Free && before & COUNT_MASK == 0, "allocator gave a frame in use");
+            assert!(
+                word_use(before) == FrameUse::Free && before & COUNT_MASK == 0,
+                "allocator gave a frame in use"
+            );
             if zero && before & DIRTY != 0 {
                 // SAFETY: the frame is free, and this processor took it off the free lists: nobody else touches it.
                 unsafe { self.pointer(HostFrame(frame).address()).write_bytes(0, PAGE_SIZE) };
@@ -295,7 +342,9 @@ impl Memory {
     fn insert_block(&self, lists: &mut FreeLists, mut frame: u64, mut order: u32) {
         while order < Order::ONE_GIB.value() {
             let buddy = frame ^ (1 << order);
-            let Some(entry) = self.table.get(buddy as usize) else { break };
+            let Some(entry) = self.table.get(buddy as usize) else {
+                break;
+            };
             let bits = entry.0.load(Ordering::Acquire);
             if bits & HEAD == 0 || word_use(bits) != FrameUse::Free || word_order(bits) != order {
                 break;
@@ -320,12 +369,18 @@ impl Memory {
         lists.heads[order as usize] = frame;
         let entry = &self.table[frame as usize].0;
         let bits = entry.load(Ordering::Relaxed) & DIRTY;
-        entry.store(word(0, NO_OWNER, FrameUse::Free) | bits | HEAD | (u64::from(order) << 56), Ordering::Release);
+        entry.store(
+            word(0, NO_OWNER, FrameUse::Free) | bits | HEAD | (u64::from(order) << 56),
+            Ordering::Release,
+        );
         lists.free_frames += 1 << order;
     }
 
     fn unlink_block(&self, lists: &mut FreeLists, frame: u64, order: u32) {
-        let [next, previous] = self.links(frame).each_ref().map(|link| link.load(Ordering::Relaxed));
+        let [next, previous] = self
+            .links(frame)
+            .each_ref()
+            .map(|link| link.load(Ordering::Relaxed));
         if previous == NONE {
             lists.heads[order as usize] = next;
         } else {
@@ -405,7 +460,10 @@ impl Memory {
         }
         let mut lists = self.free.lock();
         while count != 0 {
-            let order = frame.trailing_zeros().min(63 - count.leading_zeros()).min(Order::ONE_GIB.value());
+            let order = frame
+                .trailing_zeros()
+                .min(63 - count.leading_zeros())
+                .min(Order::ONE_GIB.value());
             self.insert_block(&mut lists, frame, order);
             frame += 1 << order;
             count -= 1 << order;
@@ -462,7 +520,8 @@ macro_rules! atomic_access {
         /// # Errors
         /// [`OutOfPage`] when the offset is unaligned or past the end.
         pub fn $store(&self, offset: usize, value: $integer) -> Result<(), OutOfPage> {
-            self.atomic::<$atomic>(offset)?.store(value, Ordering::Release);
+            self.atomic::<$atomic>(offset)?
+                .store(value, Ordering::Release);
             Ok(())
         }
 
@@ -485,7 +544,9 @@ macro_rules! atomic_access {
         /// # Errors
         /// [`OutOfPage`] when the offset is unaligned or past the end.
         pub fn $or(&self, offset: usize, bits: $integer) -> Result<$integer, OutOfPage> {
-            Ok(self.atomic::<$atomic>(offset)?.fetch_or(bits, Ordering::SeqCst))
+            Ok(self
+                .atomic::<$atomic>(offset)?
+                .fetch_or(bits, Ordering::SeqCst))
         }
 
         /// Keep only `bits`; returns the value before.
@@ -493,7 +554,9 @@ macro_rules! atomic_access {
         /// # Errors
         /// [`OutOfPage`] when the offset is unaligned or past the end.
         pub fn $and(&self, offset: usize, bits: $integer) -> Result<$integer, OutOfPage> {
-            Ok(self.atomic::<$atomic>(offset)?.fetch_and(bits, Ordering::SeqCst))
+            Ok(self
+                .atomic::<$atomic>(offset)?
+                .fetch_and(bits, Ordering::SeqCst))
         }
     };
 }
@@ -537,11 +600,20 @@ impl FrameReference {
     /// # Errors
     /// The reference itself, when it is a single page.
     pub fn split(self) -> Result<(FrameReference, FrameReference), FrameReference> {
-        let Some(order) = self.order.value().checked_sub(1).and_then(Order::new) else { return Err(self) };
+        let Some(order) = self.order.value().checked_sub(1).and_then(Order::new) else {
+            return Err(self);
+        };
         let (memory, first) = (self.memory, self.first);
         core::mem::forget(self);
         let upper = HostFrame(first.0 + order.frames());
-        Ok((FrameReference { memory, first, order }, FrameReference { memory, first: upper, order }))
+        Ok((
+            FrameReference { memory, first, order },
+            FrameReference {
+                memory,
+                first: upper,
+                order,
+            },
+        ))
     }
 
     /// Give up the handle without giving up the references: a stage-two entry now stands for them.
@@ -629,10 +701,42 @@ impl FrameReference {
         Ok(unsafe { &*cell.cast::<A>() })
     }
 
-    atomic_access!(load_u8, store_u8, compare_exchange_u8, fetch_or_u8, fetch_and_u8, u8, AtomicU8);
-    atomic_access!(load_u16, store_u16, compare_exchange_u16, fetch_or_u16, fetch_and_u16, u16, AtomicU16);
-    atomic_access!(load_u32, store_u32, compare_exchange_u32, fetch_or_u32, fetch_and_u32, u32, AtomicU32);
-    atomic_access!(load_u64, store_u64, compare_exchange_u64, fetch_or_u64, fetch_and_u64, u64, AtomicU64);
+    atomic_access!(
+        load_u8,
+        store_u8,
+        compare_exchange_u8,
+        fetch_or_u8,
+        fetch_and_u8,
+        u8,
+        AtomicU8
+    );
+    atomic_access!(
+        load_u16,
+        store_u16,
+        compare_exchange_u16,
+        fetch_or_u16,
+        fetch_and_u16,
+        u16,
+        AtomicU16
+    );
+    atomic_access!(
+        load_u32,
+        store_u32,
+        compare_exchange_u32,
+        fetch_or_u32,
+        fetch_and_u32,
+        u32,
+        AtomicU32
+    );
+    atomic_access!(
+        load_u64,
+        store_u64,
+        compare_exchange_u64,
+        fetch_or_u64,
+        fetch_and_u64,
+        u64,
+        AtomicU64
+    );
 }
 
 /// Copy between memory that a guest may write at the same time and memory that it may not (or likewise may).

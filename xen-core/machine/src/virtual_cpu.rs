@@ -118,9 +118,15 @@ pub struct Exception {
 
 impl Exception {
     /// #UD.
-    pub const INVALID_OPCODE: Exception = Exception { vector: 6, error_code: None };
+    pub const INVALID_OPCODE: Exception = Exception {
+        vector: 6,
+        error_code: None,
+    };
     /// #GP(0).
-    pub const GENERAL_PROTECTION: Exception = Exception { vector: 13, error_code: Some(0) };
+    pub const GENERAL_PROTECTION: Exception = Exception {
+        vector: 13,
+        error_code: Some(0),
+    };
 }
 
 /// A port access that was intercepted. `rip` still points at the instruction; [`VirtualCpu::complete_port`] moves on.
@@ -212,8 +218,20 @@ impl Exit {
     /// The name of a kind, as statistics print it.
     pub fn kind_name(kind: usize) -> &'static str {
         const NAMES: [&str; EXIT_KINDS] = [
-            "interrupt", "hypercall", "cpuid", "rdmsr", "wrmsr", "port", "halt", "stage-two fault", "xsetbv",
-            "cache flush", "forbidden", "triple fault", "exception", "invalid",
+            "interrupt",
+            "hypercall",
+            "cpuid",
+            "rdmsr",
+            "wrmsr",
+            "port",
+            "halt",
+            "stage-two fault",
+            "xsetbv",
+            "cache flush",
+            "forbidden",
+            "triple fault",
+            "exception",
+            "invalid",
         ];
         NAMES.get(kind).copied().unwrap_or("other")
     }

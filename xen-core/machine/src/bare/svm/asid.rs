@@ -53,6 +53,13 @@ impl AsidAllocator {
         self.next.store(2, Ordering::Relaxed);
         (Tag { asid: 1, turn }, true)
     }
+
+    /// A guest with a fresh tag was not entered after all, so that a flush that came with the tag may not have happened:
+    /// the next tag begins a new turn, and flushes.
+    pub fn distrust(&self) {
+        self.next
+            .store(self.limit.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
@@ -72,5 +79,16 @@ mod tests {
         );
         let (again, flush) = tags.take();
         assert!(flush && again.asid == 1 && !tags.holds(first) && tags.holds(again));
+    }
+
+    #[test]
+    fn a_flush_that_may_not_have_happened_is_asked_for_again() {
+        let tags = AsidAllocator::default();
+        tags.set_limit(100);
+        let (refused, flush) = tags.take();
+        assert!(flush);
+        tags.distrust();
+        let (next, flush) = tags.take();
+        assert!(flush && next.turn != refused.turn && !tags.holds(refused));
     }
 }
