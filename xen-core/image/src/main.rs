@@ -16,7 +16,11 @@ mod metal {
     }
 
     fn run(started: Started) -> ! {
-        let Started { machine, modules, command_line } = started;
+        let Started {
+            machine,
+            modules,
+            command_line,
+        } = started;
         let kernel = KERNEL.call_once(|| Kernel::new(machine, &command_line));
         bare::logger::replace_sink(|record| {
             if let Some(kernel) = KERNEL.get() {
