@@ -73,7 +73,7 @@ impl Vcpu {
         let exit = decode(self.vmcb());
         match exit {
             Exit::TripleFault => self.shut_down(),
-            Exit::Invalid { .. } => self.refuse(exit),
+            Exit::Invalid { .. } => self.refuse(&processor.svm, exit),
             _ => exit,
         }
     }
@@ -232,12 +232,13 @@ impl Vcpu {
 
     /// The processor did not run the guest, or we do not know why it stopped.
     #[cold]
-    fn refuse(&mut self, exit: Exit) -> Exit {
+    fn refuse(&mut self, processor: &ProcessorState, exit: Exit) -> Exit {
         if exit::refused(self.vmcb()) {
             self.taken = None;
             // Nothing of the control block may be taken for known.
             self.clean = 0;
             self.forget_translations();
+            processor.asids.distrust();
         }
         exit
     }
