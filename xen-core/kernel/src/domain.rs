@@ -30,6 +30,10 @@ pub const MAX_VCPUS: u32 = 128;
 
 /// Tables of second-stage translation that every domain may have, 4 MiB of them: enough for its windows of grants.
 const SPARE_TABLES: u64 = 1024;
+/// One of so many of the machine's frames, up to a number, is left when guests' records may not grow any more: a quarter
+/// of what their memory leaves.
+const LAST_SHARE: u64 = 1024;
+const MOST_LAST_FRAMES: u64 = 256;
 /// Frames of a domain's allowance for which it may have one table more: twice what single pages need.
 const FRAMES_PER_SPARE_TABLE: u64 = 256;
 
@@ -208,6 +212,16 @@ impl<M: Machine> Domain<M> {
         }
         let allowance = SPARE_TABLES + self.max_pages.load(Ordering::Relaxed) / FRAMES_PER_SPARE_TABLE;
         self.physmap.read().table_frames() < allowance
+    }
+
+    /// Whether it may map more, which takes tables and records of the core's: not out of the last memory that there is.
+    pub fn may_map_more(&self) -> bool {
+        if !self.may_grow_tables() {
+            return false;
+        }
+        let memory = self.physmap.read().memory();
+        let least = (memory.total_frames() / LAST_SHARE).min(MOST_LAST_FRAMES);
+        self.privileged || memory.free_frames() >= least
     }
 
     /// Whether destruction began.

@@ -42,6 +42,9 @@ fn try_map<M: Machine>(call: &Call<'_, M>, element: &MapGrantRef) -> Result<u32,
         .ok_or(GrantStatus::BAD_DOMAIN)?;
     let write = element.flags & map_flag::READ_ONLY == 0;
     let domain = call.domain();
+    if !domain.may_map_more() {
+        return Err(GrantStatus::NO_SPACE);
+    }
     let handle = domain.grants.reserve_handle().ok_or(GrantStatus::NO_SPACE)?;
     let made = granter
         .grants
@@ -78,9 +81,6 @@ fn enter<M: Machine>(
     mapping: &Mapping<M>,
     page: FrameReference,
 ) -> Result<(), GrantStatus> {
-    if !domain.may_grow_tables() {
-        return Err(GrantStatus::NO_SPACE);
-    }
     let permissions = if mapping.write {
         Permissions::READ_WRITE
     } else {

@@ -161,7 +161,7 @@ pub(super) fn place<M: Machine>(
     page: FrameReference,
     kind: EntryKind,
 ) -> Result<(), Error> {
-    if !domain.may_grow_tables() {
+    if !domain.may_map_more() {
         return Err(Error::ENOMEM);
     }
     let permissions = if kind == EntryKind::Populated {

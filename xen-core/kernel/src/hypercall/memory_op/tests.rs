@@ -255,6 +255,13 @@ fn domains_cannot_have_all_of_the_machines_memory() {
     let left = bench.free_frames();
     assert_eq!(super::claim::available(&bench.kernel), 0);
     assert!((16..1024).contains(&left), "{left}");
+    // Nor can they have the rest as tables.
+    bench.domains[1].max_pages.store(u64::MAX, Ordering::SeqCst);
+    for step in 0..64 {
+        let _ = add(&bench, 1, thing(map_space::SHARED_INFO, 0, (step + 2) << 27));
+    }
+    assert!(bench.free_frames() >= 4, "{}", bench.free_frames());
+    assert!(!bench.domains[1].may_map_more() && bench.domains[1].may_grow_tables());
     bench.end();
 }
 
