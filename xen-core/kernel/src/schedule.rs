@@ -29,6 +29,8 @@ const SLICE: Nanoseconds = 10_000_000;
 const GRANULARITY: Nanoseconds = 1_000_000;
 /// How much of its sleep counts in a waking vCPU's favour.
 const SLEEP_CREDIT: Nanoseconds = 5_000_000;
+/// Interrupts that are served between two looks at what should run.
+const MOST_INTERRUPTS: usize = 64;
 /// "No deadline" in an atomic.
 const NEVER: u64 = u64::MAX;
 
@@ -125,9 +127,13 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// Take note of all that happened to this processor.
+    /// Take note of what happened to this processor. What is left waits until the next look, which is soon: a guest is not
+    /// entered meanwhile. vCPUs of one domain that keep kicking this processor must not keep it here.
     pub fn serve_interrupts(&self) {
-        while let Some(interrupt) = self.machine.take_interrupt() {
+        for _ in 0..MOST_INTERRUPTS {
+            let Some(interrupt) = self.machine.take_interrupt() else {
+                return;
+            };
             match interrupt {
                 Interrupt::Timer => {
                     let here = &self.processors[self.machine.current()];

@@ -473,3 +473,19 @@ fn who_destroys_second_waits_as_well_until_nothing_runs() {
     assert!(domain.physmap.get(machine::address::GuestFrame(0)).is_none());
     assert!(kernel.domains.get(DomainId(1)).is_none());
 }
+
+#[test]
+fn a_processor_that_is_kicked_all_the_time_goes_on() {
+    let kernel = shared_kernel(2);
+    let other = Arc::downgrade(&kernel);
+    machine::fake::set_interleave(Some(Box::new(move || {
+        if let Some(kernel) = other.upgrade() {
+            kernel.machine.kick(0);
+        }
+    })));
+    kernel.machine.kick(0);
+    kernel.serve_interrupts();
+    machine::fake::set_interleave(None);
+    kernel.serve_interrupts();
+    assert_eq!(kernel.machine.take_interrupt(), None);
+}
