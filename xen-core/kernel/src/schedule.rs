@@ -10,7 +10,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use hypercall_abi::Error;
 use hypercall_abi::vcpu::runstate;
@@ -271,17 +271,16 @@ impl<M: Machine> Kernel<M> {
     /// A vCPU leaves its processor: to a queue, if it still wants to run.
     fn put_away(&self, vcpu: &VcpuHandle<M>, now: Nanoseconds) {
         let mut place = vcpu.place.lock();
+        // The state is noted while the place is held: who takes the vCPU on notes the next one after this.
         if runnable(vcpu) {
-            let target = self.best_processor(vcpu);
-            self.enqueue(vcpu, &mut place, target);
-            drop(place);
             self.change_runstate(vcpu, runstate::RUNNABLE, now);
+            let target = self.enqueue(vcpu, &mut place);
+            drop(place);
             if target != self.machine.current() {
                 self.machine.kick(target);
             }
         } else {
             *place = Place::Off;
-            drop(place);
             let blocked = vcpu.stops.load(Ordering::SeqCst) & (stop::BLOCKED | stop::POLLING) != 0;
             self.change_runstate(
                 vcpu,
@@ -295,7 +294,9 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    fn enqueue(&self, vcpu: &VcpuHandle<M>, place: &mut Place, target: ProcessorId) {
+    /// Put a vCPU into the queue where it should run. Returns the processor to be told.
+    fn enqueue(&self, vcpu: &VcpuHandle<M>, place: &mut Place) -> ProcessorId {
+        let (target, claimed) = self.best_processor(vcpu);
         let there = &self.processors[target];
         let floor = there.floor.load(Ordering::Relaxed);
         let runtime = vcpu.virtual_runtime.load(Ordering::Relaxed);
@@ -304,27 +305,43 @@ impl<M: Machine> Kernel<M> {
         vcpu.virtual_runtime.store(adjusted, Ordering::Relaxed);
         *place = Place::Queued(target);
         there.queue.lock().push_back(vcpu.clone());
+        if !claimed {
+            // Nobody idled when we chose. Who began to since did not see this entry, and we did not see it idle: one of
+            // us must, or the vCPU would wait for a slice's end beside an idle processor.
+            fence(Ordering::SeqCst);
+            if let Some(idle) = self.claim_idle(vcpu) {
+                self.machine.kick(idle);
+            }
+        }
+        target
     }
 
-    /// Where a vCPU should run: where it last did if that processor idles, else on any that idles, else where it was.
-    fn best_processor(&self, vcpu: &VcpuHandle<M>) -> ProcessorId {
+    /// A processor that idles and where the vCPU may run, the one where it last ran first. It is taken for the vCPU: no
+    /// other finds it idle.
+    fn claim_idle(&self, vcpu: &VcpuHandle<M>) -> Option<ProcessorId> {
+        let last = vcpu.last_processor.load(Ordering::Relaxed) as usize;
+        let all = 0..self.processors.len();
+        all.contains(&last)
+            .then_some(last)
+            .into_iter()
+            .chain(all)
+            .find(|&candidate| {
+                may_run_on(vcpu, candidate) && self.processors[candidate].idle.swap(false, Ordering::SeqCst)
+            })
+    }
+
+    /// Where a vCPU should run: on a processor that idles, else where it last ran. Says whether it idled.
+    fn best_processor(&self, vcpu: &VcpuHandle<M>) -> (ProcessorId, bool) {
+        if let Some(idle) = self.claim_idle(vcpu) {
+            return (idle, true);
+        }
         let last = vcpu.last_processor.load(Ordering::Relaxed) as usize;
         let count = self.processors.len();
-        let claim = |candidate: ProcessorId| {
-            may_run_on(vcpu, candidate) && self.processors[candidate].idle.swap(false, Ordering::SeqCst)
-        };
-        if last < count && claim(last) {
-            return last;
-        }
-        if let Some(idle) = (0..count).find(|&candidate| claim(candidate)) {
-            return idle;
-        }
         if last < count && may_run_on(vcpu, last) {
-            return last;
+            return (last, false);
         }
-        (0..count)
-            .find(|&candidate| may_run_on(vcpu, candidate))
-            .unwrap_or(0)
+        let allowed = (0..count).find(|&candidate| may_run_on(vcpu, candidate));
+        (allowed.unwrap_or(0), false)
     }
 
     fn idle(&self, processor: ProcessorId) {
@@ -380,10 +397,9 @@ impl<M: Machine> Kernel<M> {
         if *place != Place::Off || !runnable(vcpu) {
             return;
         }
-        let target = self.best_processor(vcpu);
-        self.enqueue(vcpu, &mut place, target);
-        drop(place);
         self.change_runstate(vcpu, runstate::RUNNABLE, self.machine.now());
+        let target = self.enqueue(vcpu, &mut place);
+        drop(place);
         if target == self.machine.current() {
             self.check_preemption();
         } else {

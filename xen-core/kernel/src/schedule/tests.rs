@@ -90,6 +90,35 @@ fn an_idle_processor_is_given_the_work_and_woken() {
 }
 
 #[test]
+fn a_processor_that_begins_to_idle_meanwhile_is_told() {
+    let kernel = shared_kernel(2);
+    let vcpu = sleeper(&kernel, 1);
+    let (locks, weak) = (Arc::new(AtomicUsize::new(0)), Arc::downgrade(&kernel));
+    let kicks = kernel.machine.kicks(1);
+    // Processor 1 looks at the queues, finds nothing and waits, just before the vCPU is put into one: at each of the
+    // locks on the way, of its place, its run state and the queue.
+    for moment in 0..3 {
+        locks.store(0, Ordering::SeqCst);
+        let (seen, kernel_at) = (locks.clone(), weak.clone());
+        machine::fake::set_interleave(Some(Box::new(move || {
+            if seen.fetch_add(1, Ordering::SeqCst) == moment
+                && let Some(kernel) = kernel_at.upgrade()
+            {
+                kernel.processors[1].idle.store(true, Ordering::SeqCst);
+            }
+        })));
+        kernel.reconsider(&vcpu);
+        machine::fake::set_interleave(None);
+        assert!(matches!(*vcpu.place.lock(), Place::Queued(_)));
+        let missed = kernel.processors[1].idle.load(Ordering::SeqCst);
+        assert!(!missed, "at lock {moment}");
+        on_processor(1, || kernel.step());
+        vcpu.stops.store(0, Ordering::SeqCst);
+    }
+    assert!(kernel.machine.kicks(1) >= kicks + 3);
+}
+
+#[test]
 fn workers_share_a_processor_in_slices() {
     let kernel = shared_kernel(1);
     let workers = [worker(&kernel, 1), worker(&kernel, 2), worker(&kernel, 3)];
