@@ -142,12 +142,14 @@ fn killed() -> Result<()> {
         std::thread::sleep(Duration::from_millis(milliseconds));
         let (_, said) = create.kill()?;
         let context = || format!("killed after {milliseconds} ms ({})", said.words());
-        if let Some(left) = guest::find("wrong").with_context(context)? {
-            ensure!(
-                left["state"] == "running",
-                "a half-made guest is left: {left}; {}",
-                context()
-            );
+        // It is complete, or gone, or just being taken away by those who noticed.
+        let mut left = None;
+        tools::wait_until(Duration::from_secs(10), "no half-made guest is left", || {
+            left = guest::find("wrong")?;
+            Ok(left.as_ref().is_none_or(|guest| guest["state"] == "running"))
+        })
+        .with_context(context)?;
+        if left.is_some() {
             guest.destroy().with_context(context)?;
         }
         tools::wait_until(Duration::from_secs(20), "its memory is back", || {
