@@ -288,7 +288,11 @@ fn policy<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Result<(), Er
     };
     let room = wanted.number_of_leaves;
     wanted.number_of_leaves = super::domctl::write_leaves(call, &policy, wanted.leaves.address(), room)?;
-    wanted.number_of_msrs = 0;
+    wanted.number_of_msrs = if wanted.msrs.is_null() {
+        super::domctl::ROOM_FOR_MSRS
+    } else {
+        0
+    };
     request.set_view(&wanted);
     Ok(())
 }

@@ -83,12 +83,17 @@ pub fn get_cpu_policy<M: Machine>(
     let policy = target.cpu_policy.lock().clone();
     let room = wanted.number_of_leaves;
     wanted.number_of_leaves = write_leaves(call, &policy, wanted.leaves.address(), room)?;
-    wanted.number_of_msrs = 0;
+    wanted.number_of_msrs = if wanted.msrs.is_null() { ROOM_FOR_MSRS } else { 0 };
     request.set_view(&wanted);
     Ok(Reply::Structure)
 }
 
-/// Copy a policy's leaves to the caller; how many there are. A null address asks for the number alone.
+/// What a caller must have room for: it may write any policy there, its own too, with every leaf that one can have.
+pub const ROOM_FOR_LEAVES: u32 = 120;
+/// The same of MSRs.
+pub const ROOM_FOR_MSRS: u32 = 2;
+
+/// Copy a policy's leaves to the caller; how many there are. A null address asks how much room any policy needs.
 ///
 /// # Errors
 /// ENOBUFS when there is too little room; EFAULT.
@@ -100,7 +105,7 @@ pub fn write_leaves<M: Machine>(
 ) -> Result<u32, Error> {
     let leaves = policy.leaves();
     if address == 0 {
-        return Ok(leaves.len() as u32);
+        return Ok(ROOM_FOR_LEAVES);
     }
     if leaves.len() > room as usize {
         return Err(Error::ENOBUFS);

@@ -17,7 +17,7 @@ use crate::domain::Domain;
 
 pub(super) use bitmap::write_bitmap;
 pub(super) use domain::info_of;
-pub(super) use hardware::write_leaves;
+pub(super) use hardware::{ROOM_FOR_MSRS, write_leaves};
 
 /// What a sub-operation wants done with its argument structure.
 pub(super) enum Reply {
