@@ -19,6 +19,9 @@ const EXTENDED_STATE: u32 = 0xd;
 /// x87, SSE, AVX: the extended state that is switched.
 const EXTENDED_FEATURES: u64 = 7;
 
+/// Leaves of the longest policy, serialised, that Xen's tools make room for.
+pub const MOST_SERIALISED: usize = 120;
+
 /// Leaves of which each subleaf is a table entry of its own, with how many.
 const SUBLEAVES: [(u32, u32); 2] = [(7, 1), (EXTENDED_STATE, 3)];
 
@@ -123,6 +126,50 @@ impl CpuPolicy {
     /// The leaves, sorted.
     pub fn leaves(&self) -> &[Leaf] {
         &self.leaves
+    }
+
+    /// The leaves as Xen's tools exchange them: every one up to the highest, empty ones too, and those of the hypervisor
+    /// between. The tools write a policy back into as much room as it took when it came.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn serialised(&self) -> Result<Vec<Leaf>, Error> {
+        const SECOND_HYPERVISOR: u32 = HYPERVISOR_BASE + 0x100;
+        let highest = |leaf: u32, bound: u32| {
+            self.exact(leaf, NO_SUBLEAF)
+                .map_or(leaf, |index| self.leaves[index].values[0])
+                .min(bound)
+        };
+        let mut all = Vec::new();
+        all.try_reserve_exact(MOST_SERIALISED)
+            .map_err(|_| Error::ENOMEM)?;
+        let mut add = |leaf: u32, subleaf: u32| {
+            let values = self
+                .exact(leaf, subleaf)
+                .map_or([0; 4], |index| self.leaves[index].values);
+            all.push(Leaf {
+                leaf,
+                subleaf,
+                values,
+            });
+        };
+        for leaf in 0..=highest(0, HIGHEST_BASIC) {
+            match leaf {
+                4 => (0..6)
+                    .filter(|&subleaf| self.exact(leaf, subleaf).is_some())
+                    .for_each(|subleaf| add(leaf, subleaf)),
+                7 => add(leaf, 0),
+                0xb => (0..2).for_each(|subleaf| add(leaf, subleaf)),
+                EXTENDED_STATE => (0..3).for_each(|subleaf| add(leaf, subleaf)),
+                _ => add(leaf, NO_SUBLEAF),
+            }
+        }
+        add(HYPERVISOR_BASE, NO_SUBLEAF);
+        add(SECOND_HYPERVISOR, NO_SUBLEAF);
+        for leaf in 0x8000_0000..=highest(0x8000_0000, HIGHEST_EXTENDED) {
+            add(leaf, NO_SUBLEAF);
+        }
+        Ok(all)
     }
 
     /// A policy with the toolstack's leaves in place of these. Feature bits that these do not have are refused.

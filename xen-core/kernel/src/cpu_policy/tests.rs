@@ -242,3 +242,22 @@ fn the_whole_policy_can_be_given_back() {
         assert_eq!(machine.processors(), 2);
     }
 }
+
+#[test]
+fn policies_are_exchanged_as_xens_tools_do() {
+    let machine = lavish();
+    machine.set_cpuid(0x8000_0000, 0, [0x8000_001e, 1, 2, 3]);
+    let policy = CpuPolicy::of_machine(&machine);
+    let all = policy.serialised().expect("room");
+    // As many as Xen 4.17 had on the same processor.
+    assert_eq!(all.len(), 49);
+    assert!(all.is_sorted_by_key(|leaf| (leaf.leaf, leaf.subleaf)));
+    assert!(policy.leaves().iter().all(|leaf| all.contains(leaf)));
+    let again = policy.narrowed(&all).expect("nothing more than it has");
+    for leaf in &all {
+        assert_eq!(
+            again.answer(leaf.leaf, leaf.subleaf, &asker()),
+            policy.answer(leaf.leaf, leaf.subleaf, &asker())
+        );
+    }
+}

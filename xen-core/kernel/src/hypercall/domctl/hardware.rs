@@ -10,7 +10,7 @@ use hypercall_abi::xen::{CpuidLeaf, MsrEntry};
 use machine::Machine;
 
 use super::{Handled, Reply};
-use crate::cpu_policy::{CpuPolicy, Leaf};
+use crate::cpu_policy::{CpuPolicy, Leaf, MOST_SERIALISED};
 use crate::domain::Domain;
 use crate::hypercall::Call;
 
@@ -88,9 +88,7 @@ pub fn get_cpu_policy<M: Machine>(
     Ok(Reply::Structure)
 }
 
-/// What a caller must have room for: it may write any policy there, its own too, with every leaf that one can have.
-pub const ROOM_FOR_LEAVES: u32 = 120;
-/// The same of MSRs.
+/// MSRs that a policy may have: none has any here, but callers make room for those of any policy.
 pub const ROOM_FOR_MSRS: u32 = 2;
 
 /// Copy a policy's leaves to the caller; how many there are. A null address asks how much room any policy needs.
@@ -103,10 +101,10 @@ pub fn write_leaves<M: Machine>(
     address: u64,
     room: u32,
 ) -> Result<u32, Error> {
-    let leaves = policy.leaves();
     if address == 0 {
-        return Ok(ROOM_FOR_LEAVES);
+        return Ok(MOST_SERIALISED as u32);
     }
+    let leaves = policy.serialised()?;
     if leaves.len() > room as usize {
         return Err(Error::ENOBUFS);
     }
