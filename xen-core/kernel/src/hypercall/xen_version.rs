@@ -15,8 +15,9 @@ use machine::address::PAGE_SIZE;
 use super::{Answer, Call, DONE, Outcome};
 use crate::{EXTRA_VERSION, VERSION};
 
-/// The guest types that can be made: the toolstack chooses by these words.
-const CAPABILITIES: &str = "hvm-3.0-x86_64 ";
+/// The guest types that can be made: the toolstack chooses by these words. They name the mode that a guest is entered in;
+/// PVH kernels are entered in 32-bit mode, whatever they become.
+const CAPABILITIES: &str = "hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ";
 /// The source's revision, where the build was told it.
 const CHANGESET: &str = match option_env!("XENOLITH_REVISION") {
     Some(revision) => revision,
@@ -152,7 +153,10 @@ mod tests {
             ask::<EXTRA_VERSION_LENGTH>(&kernel, &guest, op::EXTRA_VERSION),
             EXTRA_VERSION
         );
-        assert!(ask::<CAPABILITIES_LENGTH>(&kernel, &guest, op::CAPABILITIES).contains("hvm-3.0-x86_64"));
+        assert!(
+            ask::<CAPABILITIES_LENGTH>(&kernel, &guest, op::CAPABILITIES)
+                .contains("hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64")
+        );
         assert_eq!(ask::<CHANGESET_LENGTH>(&kernel, &guest, op::CHANGESET), CHANGESET);
         assert_eq!(
             ask::<COMMAND_LINE_LENGTH>(&kernel, &control, op::COMMAND_LINE),
