@@ -33,16 +33,12 @@ mod metal {
         }
         // Their memory is dom0's and the guests' from here on.
         drop(modules);
-        bare::run_other_processors(|_| run_processor());
-        run_processor()
-    }
-
-    fn run_processor() -> ! {
-        loop {
+        bare::run_other_processors(|_| {
             if let Some(kernel) = KERNEL.get() {
-                kernel.step();
+                kernel.run_processor();
             }
-        }
+        });
+        kernel.run_processor()
     }
 
     #[panic_handler]

@@ -428,16 +428,12 @@ impl<F: Format> StageTwo<F> {
         }
         let index = Self::index(at, level);
         let entry = self.entry(table, index).load(Ordering::Acquire);
-        if F::present(entry) && (F::is_leaf(entry, level) || !self.reclaim_empty_table(table, index, entry)) {
+        // A lower table that maps nothing stays linked (a processor may hold it in a paging-structure cache), so the
+        // superpage that wants its place is refused: callers fall back to smaller blocks.
+        if F::present(entry) {
             return Err(MapError::Occupied);
         }
         Ok(self.entry(table, index))
-    }
-
-    /// Whether a lower table maps nothing. It stays linked then (a processor may hold it in a paging-structure cache),
-    /// so the superpage that wanted its place is refused: callers fall back to smaller blocks.
-    fn reclaim_empty_table(&self, _table: HostFrame, _index: usize, _entry: u64) -> bool {
-        false
     }
 
     /// Remove whatever maps one guest frame, splitting a superpage around it. `Ok(None)` when nothing does.
