@@ -7,7 +7,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
+use machine::sync::atomic::Ordering;
 
 use hypercall_abi::DomainId;
 use hypercall_abi::start_info::{MAGIC, MemoryMapEntry, Module, StartInfo, VERSION, memory_kind};

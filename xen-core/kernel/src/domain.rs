@@ -10,7 +10,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use machine::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use hypercall_abi::{DomainId, Error};
 use machine::Machine;

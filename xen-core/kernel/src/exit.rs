@@ -3,7 +3,7 @@
 //! One match over [`Exit`], each arm a call. What a guest does wrong gets it an exception, as hardware would raise it;
 //! what cannot go on ends the domain, and nobody else.
 
-use core::sync::atomic::Ordering;
+use machine::sync::atomic::Ordering;
 
 use hypercall_abi::sched::shutdown;
 use machine::Machine;

@@ -123,7 +123,7 @@ impl<M: Machine> Kernel<M> {
         drop(state);
         let routed = |pin: u64| (pin & MASKED == 0).then_some(pin & (LEVEL | ACTIVE_LOW));
         if routed(before) != routed(after) {
-            let processor = vcpu.last_processor.load(core::sync::atomic::Ordering::Relaxed) as usize;
+            let processor = vcpu.last_processor.load(machine::sync::atomic::Ordering::Relaxed) as usize;
             let mode = LineMode {
                 level: after & LEVEL != 0,
                 active_low: after & ACTIVE_LOW != 0,

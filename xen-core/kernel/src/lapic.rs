@@ -5,7 +5,7 @@
 //! register (an IPI to send, a timer to set, a line to complete) comes back as an [`Effect`] for the caller to carry out,
 //! so that nothing here needs to know other vCPUs.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use machine::sync::atomic::{AtomicU64, Ordering};
 
 use machine::Nanoseconds;
 use machine::sync::Lock;

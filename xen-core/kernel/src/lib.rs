@@ -20,6 +20,8 @@ pub mod hypercall;
 pub mod io_apic;
 pub mod lapic;
 pub mod lifecycle;
+#[cfg(any(test, feature = "testing"))]
+pub mod lock_order;
 pub mod mmio;
 pub mod msr;
 pub mod options;

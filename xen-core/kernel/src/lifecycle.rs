@@ -1,7 +1,7 @@
 //! Beginning and end of domains.
 
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
+use machine::sync::atomic::Ordering;
 
 use hypercall_abi::sched::shutdown;
 use hypercall_abi::xen::virq;

@@ -10,12 +10,12 @@
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use machine::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use hypercall_abi::Error;
 use hypercall_abi::vcpu::runstate;
 use hypercall_abi::xen::vm_assist;
-use machine::sync::{Lock, interleave};
+use machine::sync::{Lock, wait_for_another};
 use machine::{Interrupt, Machine, Nanoseconds, ProcessorId};
 
 use crate::Kernel;
@@ -477,8 +477,7 @@ impl<M: Machine> Kernel<M> {
             match place {
                 Place::Running(processor) if processor != self.machine.current() => {
                     self.machine.kick(processor);
-                    core::hint::spin_loop();
-                    interleave();
+                    wait_for_another();
                 }
                 _ => return,
             }

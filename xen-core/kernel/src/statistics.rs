@@ -1,6 +1,6 @@
 //! What is counted, and how it is printed when the machine goes down.
 
-use core::sync::atomic::Ordering;
+use machine::sync::atomic::Ordering;
 
 use hypercall_abi::DomainId;
 use hypercall_abi::hypercall::{NUMBERS, name};

@@ -6,7 +6,7 @@
 use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
-use core::sync::atomic::Ordering;
+use machine::sync::atomic::Ordering;
 
 use hypercall_abi::xen::virq;
 use machine::{Machine, Nanoseconds};

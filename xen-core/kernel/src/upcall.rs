@@ -1,7 +1,7 @@
 //! Interrupts for a vCPU: event upcalls, the local APIC's, interprocessor interrupts and devices' lines.
 
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
+use machine::sync::atomic::Ordering;
 
 use machine::Machine;
 use machine::virtual_cpu::VirtualCpu;

@@ -1,6 +1,6 @@
 //! A virtual CPU: its context, why it does not run, its place on the processors, its time, its event upcall.
 
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use machine::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use hypercall_abi::xen::limit::LEGACY_VCPUS;
 use hypercall_abi::{DomainId, Error};
@@ -116,9 +116,9 @@ pub struct Vcpu<M: Machine> {
     /// Copies of `vcpu_time_info` that the guest asked for elsewhere.
     pub time_area: Lock<Option<InfoPlace>>,
     /// It has been given a state to start from.
-    pub initialised: core::sync::atomic::AtomicBool,
+    pub initialised: machine::sync::atomic::AtomicBool,
     /// An NMI waits.
-    pub nmi_pending: core::sync::atomic::AtomicBool,
+    pub nmi_pending: machine::sync::atomic::AtomicBool,
 }
 
 impl<M: Machine> Vcpu<M> {
@@ -162,8 +162,8 @@ impl<M: Machine> Vcpu<M> {
             hard_affinity: AtomicU64::new(u64::MAX),
             soft_affinity: AtomicU64::new(u64::MAX),
             time_area: Lock::new(None),
-            initialised: core::sync::atomic::AtomicBool::new(false),
-            nmi_pending: core::sync::atomic::AtomicBool::new(false),
+            initialised: machine::sync::atomic::AtomicBool::new(false),
+            nmi_pending: machine::sync::atomic::AtomicBool::new(false),
         })
     }
 

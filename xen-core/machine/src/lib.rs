@@ -11,6 +11,7 @@ extern crate alloc;
 pub mod address;
 pub mod memory;
 pub mod module;
+pub mod presence;
 pub mod stage_two;
 pub mod sync;
 pub mod virtual_cpu;

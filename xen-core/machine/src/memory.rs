@@ -8,10 +8,10 @@
 //! The same code runs on the metal (the direct map's base is a constant of the address space) and on the host (the base
 //! is an arena's address), so that simulated machines exercise exactly what ships.
 
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::address::{HostAddress, HostFrame, Order, PAGE_SIZE};
-use crate::sync::Lock;
+use crate::sync::{Lock, interleave};
 
 /// What a frame is used for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -325,6 +325,10 @@ impl Memory {
     }
 
     fn take_block(&self, order: Order) -> Option<HostFrame> {
+        #[cfg(not(target_os = "none"))]
+        if crate::fake::failure::frames_refused() {
+            return None;
+        }
         let mut lists = self.free.lock();
         let wanted = order.value();
         let found = (wanted..ORDERS as u32).find(|&candidate| lists.heads[candidate as usize] != NONE)?;
@@ -648,6 +652,7 @@ impl FrameReference {
     /// # Errors
     /// [`OutOfPage`] when the range leaves the block.
     pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfPage> {
+        interleave();
         let from = self.check(offset, into.len())?;
         copy_racing(from, into.as_mut_ptr(), into.len());
         Ok(())
@@ -658,6 +663,7 @@ impl FrameReference {
     /// # Errors
     /// [`OutOfPage`] when the range leaves the block.
     pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), OutOfPage> {
+        interleave();
         let into = self.check(offset, bytes.len())?;
         copy_racing(bytes.as_ptr(), into, bytes.len());
         Ok(())

@@ -5,10 +5,10 @@
 //! inside [`Detached`], which can be given up only against a [`Flushed`] proof: no frame is freed while some processor's
 //! TLB may still reach it. A `Detached` that is forgotten leaks memory; it never frees early.
 
+use crate::sync::atomic::{AtomicU64, Ordering};
 use alloc::sync::Arc;
 use core::marker::PhantomData;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::address::{GuestFrame, HostFrame, Order};
 use crate::memory::{FrameReference, FrameUse, Memory, OutOfMemory};

@@ -1,8 +1,11 @@
-//! Locks of the core.
+//! Locks of the core, and the points between which a simulator may switch processors.
 //!
 //! The core never takes an interrupt while it holds a lock (interrupts are accepted at two points only: a guest's exit
 //! and the idle loop), so plain spin locks suffice and no lock needs an interrupt-saving twin. On the host every
-//! acquisition passes [`interleave`], where a simulator may switch to another simulated processor.
+//! acquisition passes [`interleave`], where a simulator may switch to another simulated processor, and is noted by
+//! [`order`](crate::fake::order), which knows in which order locks may be taken.
+
+pub mod atomic;
 
 use core::ops::{Deref, DerefMut};
 
@@ -11,9 +14,16 @@ pub struct Interleave;
 
 impl spin::RelaxStrategy for Interleave {
     fn relax() {
-        core::hint::spin_loop();
-        interleave();
+        wait_for_another();
     }
+}
+
+/// What this processor does between two looks at something that another processor must do first.
+#[inline]
+pub fn wait_for_another() {
+    core::hint::spin_loop();
+    #[cfg(not(target_os = "none"))]
+    crate::fake::wait_for_another();
 }
 
 /// A point at which another processor may run: nothing on the metal, the simulator's switch on the host.
@@ -25,11 +35,39 @@ pub fn interleave() {}
 #[cfg(not(target_os = "none"))]
 pub use crate::fake::interleave;
 
+/// A note that a lock is held, for as long as it is. Nothing on the metal.
+struct Held {
+    #[cfg(not(target_os = "none"))]
+    _noted: crate::fake::order::Noted,
+}
+
+impl Held {
+    #[inline]
+    fn note<T: ?Sized>() -> Held {
+        Held {
+            #[cfg(not(target_os = "none"))]
+            _noted: crate::fake::order::note(core::any::type_name::<T>(), true),
+        }
+    }
+
+    /// A lock that was got without waiting for it: it cannot be part of a deadlock by being taken.
+    #[inline]
+    fn note_tried<T: ?Sized>() -> Held {
+        Held {
+            #[cfg(not(target_os = "none"))]
+            _noted: crate::fake::order::note(core::any::type_name::<T>(), false),
+        }
+    }
+}
+
 /// A mutual exclusion lock.
 pub struct Lock<T: ?Sized>(spin::mutex::SpinMutex<T, Interleave>);
 
 /// Proof of holding a [`Lock`].
-pub struct LockGuard<'a, T: ?Sized>(spin::mutex::SpinMutexGuard<'a, T, Interleave>);
+pub struct LockGuard<'a, T: ?Sized> {
+    guard: spin::mutex::SpinMutexGuard<'a, T, Interleave>,
+    _held: Held,
+}
 
 impl<T> Lock<T> {
     /// A lock that protects `value`.
@@ -43,12 +81,25 @@ impl<T: ?Sized> Lock<T> {
     #[inline]
     pub fn lock(&self) -> LockGuard<'_, T> {
         interleave();
-        LockGuard(self.0.lock())
+        let held = Held::note::<T>();
+        LockGuard {
+            guard: self.0.lock(),
+            _held: held,
+        }
     }
 
     /// Take the lock if it is free.
     pub fn try_lock(&self) -> Option<LockGuard<'_, T>> {
-        self.0.try_lock().map(LockGuard)
+        interleave();
+        self.0.try_lock().map(|guard| LockGuard {
+            guard,
+            _held: Held::note_tried::<T>(),
+        })
+    }
+
+    /// Whether somebody holds the lock at this moment.
+    pub fn is_locked(&self) -> bool {
+        self.0.is_locked()
     }
 
     /// The value, when nobody else can see the lock.
@@ -60,13 +111,13 @@ impl<T: ?Sized> Lock<T> {
 impl<T: ?Sized> Deref for LockGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        &self.0
+        &self.guard
     }
 }
 
 impl<T: ?Sized> DerefMut for LockGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.0
+        &mut self.guard
     }
 }
 
@@ -80,9 +131,15 @@ impl<T: Default> Default for Lock<T> {
 pub struct SharedLock<T: ?Sized>(spin::rwlock::RwLock<T, Interleave>);
 
 /// Proof of holding a [`SharedLock`] for reading.
-pub type ReadGuard<'a, T> = spin::rwlock::RwLockReadGuard<'a, T, Interleave>;
+pub struct ReadGuard<'a, T: ?Sized> {
+    guard: spin::rwlock::RwLockReadGuard<'a, T, Interleave>,
+    _held: Held,
+}
 /// Proof of holding a [`SharedLock`] for writing.
-pub type WriteGuard<'a, T> = spin::rwlock::RwLockWriteGuard<'a, T, Interleave>;
+pub struct WriteGuard<'a, T: ?Sized> {
+    guard: spin::rwlock::RwLockWriteGuard<'a, T, Interleave>,
+    _held: Held,
+}
 
 impl<T> SharedLock<T> {
     /// A lock that protects `value`.
@@ -96,14 +153,42 @@ impl<T: ?Sized> SharedLock<T> {
     #[inline]
     pub fn read(&self) -> ReadGuard<'_, T> {
         interleave();
-        self.0.read()
+        let held = Held::note::<T>();
+        ReadGuard {
+            guard: self.0.read(),
+            _held: held,
+        }
     }
 
     /// Wait until nobody holds the lock.
     #[inline]
     pub fn write(&self) -> WriteGuard<'_, T> {
         interleave();
-        self.0.write()
+        let held = Held::note::<T>();
+        WriteGuard {
+            guard: self.0.write(),
+            _held: held,
+        }
+    }
+}
+
+impl<T: ?Sized> Deref for ReadGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T: ?Sized> Deref for WriteGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T: ?Sized> DerefMut for WriteGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
     }
 }
 

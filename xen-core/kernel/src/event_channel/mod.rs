@@ -21,7 +21,7 @@ mod random_tests;
 mod tests;
 
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
+use machine::sync::atomic::Ordering;
 
 use hypercall_abi::event_channel::Port;
 use hypercall_abi::xen::virq;

@@ -138,7 +138,10 @@ fn reset<M: Machine>(call: &mut Call<'_, M>, argument: u64) -> Answer {
     let Reset { domain } = call.read(argument)?;
     let target = call.target(domain)?;
     // Another's events are swept away only while it stands still.
-    let paused = target.toolstack_pauses.load(core::sync::atomic::Ordering::SeqCst) != 0;
+    let paused = target
+        .toolstack_pauses
+        .load(machine::sync::atomic::Ordering::SeqCst)
+        != 0;
     if !alloc::sync::Arc::ptr_eq(&target, call.domain()) && !paused {
         return Err(Error::EINVAL);
     }
@@ -271,7 +274,7 @@ mod tests {
         guest
             .domain()
             .toolstack_pauses
-            .store(1, core::sync::atomic::Ordering::SeqCst);
+            .store(1, machine::sync::atomic::Ordering::SeqCst);
         let (result, _) = hypercall_with(
             &kernel,
             &control,

@@ -1,6 +1,6 @@
 //! `hvm_op`: parameters of hardware-assisted guests, and how their vCPUs are told of events.
 
-use core::sync::atomic::Ordering;
+use machine::sync::atomic::Ordering;
 
 use hypercall_abi::hvm::{EventUpcallVector, GetTime, Param, op, param};
 use hypercall_abi::sched::shutdown;

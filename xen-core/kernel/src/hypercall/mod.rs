@@ -6,7 +6,7 @@
 //! between.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering};
+use machine::sync::atomic::{AtomicU64, Ordering};
 
 use hypercall_abi::hypercall::{NUMBERS, number};
 use hypercall_abi::{DomainId, Error};

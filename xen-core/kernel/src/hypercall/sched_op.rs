@@ -1,6 +1,6 @@
 //! `sched_op`: yield, block, poll, shut down.
 
-use core::sync::atomic::Ordering;
+use machine::sync::atomic::Ordering;
 
 use hypercall_abi::Error;
 use hypercall_abi::sched::{Poll, RemoteShutdown, Shutdown, op};

@@ -1,6 +1,6 @@
 //! `sysctl`: the machine as the toolstack sees it. Privileged callers only, interface version 0x15.
 
-use core::sync::atomic::Ordering;
+use machine::sync::atomic::Ordering;
 
 use hypercall_abi::domctl::scheduler;
 use hypercall_abi::sysctl::{

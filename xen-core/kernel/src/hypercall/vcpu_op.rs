@@ -1,6 +1,6 @@
 //! `vcpu_op`: a domain's own vCPUs: their info, run state, timers.
 
-use core::sync::atomic::Ordering;
+use machine::sync::atomic::Ordering;
 
 use hypercall_abi::Error;
 use hypercall_abi::sched::shutdown;

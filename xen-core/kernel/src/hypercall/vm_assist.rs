@@ -1,6 +1,6 @@
 //! `vm_assist`: behaviours that a domain switches on or off for itself. Of Xen's, all but one are classic PV's.
 
-use core::sync::atomic::Ordering;
+use machine::sync::atomic::Ordering;
 
 use hypercall_abi::Error;
 use hypercall_abi::xen::vm_assist;

@@ -6,6 +6,7 @@
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::svm;
+use crate::presence::Presence;
 use crate::{Interrupt, ProcessorId};
 
 /// More processors than this stay switched off.
@@ -38,14 +39,8 @@ pub struct Processor {
     pub deadline: AtomicU64,
     /// The same in TSC ticks.
     pub deadline_tsc: AtomicU64,
-    /// The root frame plus one of the stage-two tables that a guest runs on here right now; 0 in the core.
-    ///
-    /// To enter a guest: store this (`SeqCst`), then read the tables' generation, then flush the guest's TLB tag if that
-    /// generation is not the one it was filled under. On exit store 0. With the order of those two steps, a flush either
-    /// sees this processor in the guest and waits for it, or this processor sees the new generation.
-    running_root: AtomicU64,
-    /// Guests entered so far: a flush that sees this move knows that its guest was left, even if entered again.
-    entries: AtomicU64,
+    /// The guest that runs here right now.
+    pub presence: Presence,
     /// What virtualisation keeps per processor.
     pub svm: svm::ProcessorState,
 }
@@ -61,8 +56,7 @@ impl Processor {
             lines: [const { AtomicU64::new(0) }; LINE_WORDS],
             deadline: AtomicU64::new(NO_DEADLINE),
             deadline_tsc: AtomicU64::new(NO_DEADLINE),
-            running_root: AtomicU64::new(0),
-            entries: AtomicU64::new(0),
+            presence: Presence::new(),
             svm: svm::ProcessorState::default(),
         }
     }
@@ -131,30 +125,6 @@ impl Processor {
             }
         }
         None
-    }
-
-    /// Announce that a guest on the tables with this root is about to run here. The generation is read after this.
-    #[inline]
-    pub fn enter_guest(&self, root: crate::address::HostFrame) {
-        self.running_root.store(root.0 + 1, Ordering::SeqCst);
-    }
-
-    /// The guest has been left.
-    #[inline]
-    pub fn leave_guest(&self) {
-        self.entries.fetch_add(1, Ordering::Release);
-        self.running_root.store(0, Ordering::Release);
-    }
-
-    /// Whether a guest on these tables runs here, and if so a mark that changes when it is left.
-    pub fn guest_mark(&self, root: crate::address::HostFrame) -> Option<u64> {
-        let mark = self.entries.load(Ordering::SeqCst);
-        (self.running_root.load(Ordering::SeqCst) == root.0 + 1).then_some(mark)
-    }
-
-    /// Whether the guest that [`Processor::guest_mark`] saw is still inside.
-    pub fn still_inside(&self, root: crate::address::HostFrame, mark: u64) -> bool {
-        self.guest_mark(root) == Some(mark)
     }
 }
 

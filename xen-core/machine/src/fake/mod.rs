@@ -2,27 +2,33 @@
 //! test or a simulator scripts.
 //!
 //! Nothing here runs by itself. A test says which processor it acts for ([`on_processor`]), moves the clock
-//! ([`FakeMachine::advance`]) and gives each vCPU its exits ([`FakeVcpu`]). Where a simulator wants to switch between
-//! processors inside the core, it sets a callback with [`set_interleave`].
+//! ([`FakeMachine::advance`]) and gives each vCPU its exits ([`FakeVcpu`]). A simulator has the processors take turns
+//! ([`Turns`]), lets its guests reach memory as hardware does ([`FakeMachine::guest_load`]), has allocations fail
+//! ([`failure`]) and watches the order of locks ([`order`]).
 
 mod arena;
+pub mod failure;
+pub mod order;
+mod translations;
+mod turns;
 mod vcpu;
 
 #[cfg(test)]
 mod memory_tests;
 #[cfg(test)]
 mod stage_two_tests;
+#[cfg(test)]
+mod turn_tests;
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::cell::{Cell, RefCell};
+use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::address::{HostAddress, HostFrame};
 use crate::memory::{FrameUse, Memory, OutOfMemory};
+use crate::presence::{self, Presence};
 use crate::stage_two::{Flushed, NestedPaging, TableRoot};
 use crate::{
     ClockParameters, DirectPorts, Exit, Interrupt, LineMode, Machine, MemoryRegion, Nanoseconds, Platform,
@@ -30,30 +36,13 @@ use crate::{
 };
 
 pub use arena::FIRST_FREE_FRAME;
+pub use translations::GuestFault;
+use translations::Translations;
+pub use turns::{Stop, Turns, interleave, set_interleave, wait_for_another};
 pub use vcpu::{FakeVcpu, Program};
 
 std::thread_local! {
     static CURRENT: Cell<ProcessorId> = const { Cell::new(0) };
-    static HAS_HOOK: Cell<bool> = const { Cell::new(false) };
-    static HOOK: RefCell<Option<Rc<dyn Fn()>>> = const { RefCell::new(None) };
-}
-
-/// A point at which another simulated processor may run: calls this thread's callback, if one is set.
-#[inline]
-pub fn interleave() {
-    if HAS_HOOK.get() {
-        // Taken out of the cell for the call, so that the callback may itself pass such points and change the callback.
-        let hook = HOOK.with(|hook| hook.borrow().clone());
-        if let Some(hook) = hook {
-            hook();
-        }
-    }
-}
-
-/// Set what this thread does at each [`interleave`] point, or nothing.
-pub fn set_interleave(hook: Option<Box<dyn Fn()>>) {
-    HAS_HOOK.set(hook.is_some());
-    HOOK.with(|cell| *cell.borrow_mut() = hook.map(Rc::from));
 }
 
 /// Act for a processor, on this thread, until the next such call.
@@ -102,13 +91,45 @@ impl Default for Configuration {
     }
 }
 
-#[derive(Default)]
+/// "No deadline" in an atomic.
+const NEVER: Nanoseconds = Nanoseconds::MAX;
+
 struct Processor {
     kicked: AtomicBool,
     kicks: AtomicU64,
     waits: AtomicU64,
-    deadline: Mutex<Option<Nanoseconds>>,
+    deadline: AtomicU64,
     interrupts: Mutex<VecDeque<Interrupt>>,
+    /// How many there are in `interrupts`.
+    waiting: AtomicUsize,
+    presence: Presence,
+    translations: Mutex<Translations>,
+}
+
+impl Default for Processor {
+    fn default() -> Self {
+        Processor {
+            kicked: AtomicBool::new(false),
+            kicks: AtomicU64::new(0),
+            waits: AtomicU64::new(0),
+            deadline: AtomicU64::new(NEVER),
+            interrupts: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            presence: Presence::new(),
+            translations: Mutex::default(),
+        }
+    }
+}
+
+impl Processor {
+    fn deadline(&self) -> Option<Nanoseconds> {
+        Some(self.deadline.load(Ordering::SeqCst)).filter(|&deadline| deadline != NEVER)
+    }
+
+    fn interrupt(&self, interrupt: Interrupt) {
+        failure::exempt(|| locked(&self.interrupts).push_back(interrupt));
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 /// A port access that a fake machine saw.
@@ -148,6 +169,8 @@ pub struct FakeMachine {
     platform: Platform,
     processors: Vec<Processor>,
     clock: AtomicU64,
+    /// Nanoseconds that pass with each point of a turn.
+    point_time: AtomicU64,
     ticks_per_nanosecond: u64,
     flushes: AtomicU64,
     heap: AtomicUsize,
@@ -204,6 +227,7 @@ impl FakeMachine {
                 .map(|_| Processor::default())
                 .collect(),
             clock: AtomicU64::new(0),
+            point_time: AtomicU64::new(0),
             ticks_per_nanosecond: configuration.ticks_per_nanosecond,
             flushes: AtomicU64::new(0),
             heap: AtomicUsize::new(256 << 20),
@@ -229,12 +253,15 @@ impl FakeMachine {
         self.clock.fetch_add(by, Ordering::SeqCst);
     }
 
+    /// Let so much time pass with each point of the next turns; their sum is for whoever gives them to add
+    /// ([`FakeMachine::advance`]).
+    pub fn set_point_time(&self, time: Nanoseconds) {
+        self.point_time.store(time, Ordering::Relaxed);
+    }
+
     /// The earliest deadline of all processors.
     pub fn next_deadline(&self) -> Option<Nanoseconds> {
-        self.processors
-            .iter()
-            .filter_map(|processor| *locked(&processor.deadline))
-            .min()
+        self.processors.iter().filter_map(Processor::deadline).min()
     }
 
     /// Move the clock to the earliest deadline; `false` when there is none.
@@ -248,7 +275,7 @@ impl FakeMachine {
 
     /// A processor's deadline.
     pub fn deadline(&self, processor: ProcessorId) -> Option<Nanoseconds> {
-        *locked(&self.processors[processor].deadline)
+        self.processors[processor].deadline()
     }
 
     /// How often a processor was kicked.
@@ -265,8 +292,8 @@ impl FakeMachine {
     pub fn interrupt_waits(&self, processor: ProcessorId) -> bool {
         let state = &self.processors[processor];
         state.kicked.load(Ordering::SeqCst)
-            || !locked(&state.interrupts).is_empty()
-            || locked(&state.deadline).is_some_and(|deadline| deadline <= self.now())
+            || state.waiting.load(Ordering::SeqCst) != 0
+            || state.deadline().is_some_and(|deadline| deadline <= self.now())
     }
 
     /// How often translations were flushed.
@@ -282,7 +309,7 @@ impl FakeMachine {
     /// Type on the console: the boot processor is interrupted.
     pub fn type_console(&self, bytes: &[u8]) {
         self.devices().console_input.extend(bytes);
-        locked(&self.processors[0].interrupts).push_back(Interrupt::Console);
+        self.processors[0].interrupt(Interrupt::Console);
     }
 
     /// Writes to ports since the last time this was asked.
@@ -299,7 +326,7 @@ impl FakeMachine {
     pub fn raise_line(&self, line: u32) -> bool {
         let route = self.devices().routes.get(&line).copied();
         if let Some((_, processor)) = route {
-            locked(&self.processors[processor].interrupts).push_back(Interrupt::Line(line));
+            self.processors[processor].interrupt(Interrupt::Line(line));
         }
         route.is_some()
     }
@@ -398,22 +425,36 @@ impl Machine for FakeMachine {
     fn wait(&self) {
         self.processor().waits.fetch_add(1, Ordering::SeqCst);
         interleave();
+        if !self.interrupt_waits(self.current()) {
+            turns::end_turn(Stop::Idle);
+        }
     }
 
     fn take_interrupt(&self) -> Option<Interrupt> {
         let processor = self.processor();
-        let deadline = locked(&processor.deadline).take_if(|deadline| *deadline <= self.now());
-        if deadline.is_some() {
+        if processor
+            .deadline()
+            .is_some_and(|deadline| deadline <= self.now())
+        {
+            processor.deadline.store(NEVER, Ordering::SeqCst);
             return Some(Interrupt::Timer);
         }
         if processor.kicked.swap(false, Ordering::SeqCst) {
             return Some(Interrupt::Kick);
         }
-        locked(&processor.interrupts).pop_front()
+        if processor.waiting.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        let interrupt = locked(&processor.interrupts).pop_front();
+        processor
+            .waiting
+            .fetch_sub(usize::from(interrupt.is_some()), Ordering::SeqCst);
+        interrupt
     }
 
     fn now(&self) -> Nanoseconds {
-        self.clock.load(Ordering::SeqCst)
+        let in_turn = turns::passed() * self.point_time.load(Ordering::Relaxed);
+        self.clock.load(Ordering::SeqCst) + in_turn
     }
 
     fn tsc(&self) -> u64 {
@@ -433,7 +474,9 @@ impl Machine for FakeMachine {
     }
 
     fn set_deadline(&self, deadline: Option<Nanoseconds>) {
-        *locked(&self.processor().deadline) = deadline;
+        self.processor()
+            .deadline
+            .store(deadline.unwrap_or(NEVER), Ordering::SeqCst);
     }
 
     fn port_map(&self, ports: DirectPorts<'_>) -> Result<FakePortMap, OutOfMemory> {
@@ -450,13 +493,20 @@ impl Machine for FakeMachine {
         vcpu.load_on(self.current());
     }
 
-    fn run(&self, vcpu: &mut FakeVcpu, _tables: &TableRoot, _ports: &FakePortMap) -> Exit {
+    fn run(&self, vcpu: &mut FakeVcpu, tables: &TableRoot, _ports: &FakePortMap) -> Exit {
+        turns::end_turn(Stop::Entry);
         interleave();
         if self.interrupt_waits(self.current()) {
             vcpu.check_loaded(self.current());
             return Exit::Interrupt;
         }
-        vcpu.step(self.current())
+        let here = self.processor();
+        let generation = here.presence.enter(tables);
+        locked(&here.translations).enter(tables, generation);
+        let exit = failure::exempt(|| vcpu.step(self.current()));
+        locked(&here.translations).leave();
+        here.presence.leave();
+        exit
     }
 
     fn unload(&self, vcpu: &mut FakeVcpu) {
@@ -464,14 +514,15 @@ impl Machine for FakeMachine {
     }
 
     fn flush(&self, tables: &TableRoot) -> Flushed {
-        tables.generation().fetch_add(1, Ordering::SeqCst);
         self.flushes.fetch_add(1, Ordering::SeqCst);
-        interleave();
-        Flushed::new()
+        let own = self.current();
+        let all = self.processors.iter().map(|other| &other.presence).zip(0..);
+        let others = all.filter(|&(_, other)| other != own);
+        presence::flush(tables, others, |other| self.kick(other))
     }
 
     fn console_write(&self, bytes: &[u8]) {
-        self.devices().console_output.extend_from_slice(bytes);
+        failure::exempt(|| self.devices().console_output.extend_from_slice(bytes));
     }
 
     fn console_read(&self) -> Option<u8> {
@@ -480,14 +531,14 @@ impl Machine for FakeMachine {
 
     fn route_line(&self, line: u32, route: Option<(LineMode, ProcessorId)>) {
         let mut devices = self.devices();
-        match route {
+        failure::exempt(|| match route {
             Some(route) => devices.routes.insert(line, route),
             None => devices.routes.remove(&line),
-        };
+        });
     }
 
     fn complete_line(&self, line: u32) {
-        self.devices().completed.push(line);
+        failure::exempt(|| self.devices().completed.push(line));
     }
 
     fn read_port(&self, port: u16, size: u8) -> u32 {
@@ -496,7 +547,7 @@ impl Machine for FakeMachine {
     }
 
     fn write_port(&self, port: u16, size: u8, value: u32) {
-        self.devices().writes.push(PortWrite { port, size, value });
+        failure::exempt(|| self.devices().writes.push(PortWrite { port, size, value }));
     }
 
     fn read_firmware(&self, address: HostAddress, into: &mut [u8]) -> bool {

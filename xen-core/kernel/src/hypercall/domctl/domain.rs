@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
+use machine::sync::atomic::Ordering;
 
 use hypercall_abi::domctl::{
     CreateDomain, DomainInfo, Domctl, GRANT_VERSION_MASK, INVALID_MAX_VCPU_ID, MaxMemory, MaxVcpus,

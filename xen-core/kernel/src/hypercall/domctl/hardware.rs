@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
+use machine::sync::atomic::Ordering;
 
 use hypercall_abi::Error;
 use hypercall_abi::domctl::{AddressSize, CpuPolicy as PolicyArgument, Domctl, TscInfo};

@@ -5,7 +5,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
+use machine::sync::atomic::Ordering;
 
 use hypercall_abi::Error;
 use hypercall_abi::domctl::{Domctl, HvmContext};

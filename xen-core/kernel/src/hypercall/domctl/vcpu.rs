@@ -1,7 +1,7 @@
 //! One vCPU as the toolstack sees and places it.
 
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
+use machine::sync::atomic::Ordering;
 
 use hypercall_abi::Error;
 use hypercall_abi::domctl::{Domctl, SendTrigger, VcpuAffinity, VcpuInfo, affinity_flag, trigger};

@@ -3,7 +3,7 @@
 //! A claim keeps free memory from being given to others until its domain has populated as much. While a block is being
 //! taken it counts as claimed, so that two domains never both count on the same free frames.
 
-use core::sync::atomic::Ordering;
+use machine::sync::atomic::Ordering;
 
 use hypercall_abi::Error;
 use hypercall_abi::memory::MemoryReservation;

@@ -1,6 +1,6 @@
 //! Figures of a domain's memory.
 
-use core::sync::atomic::Ordering;
+use machine::sync::atomic::Ordering;
 
 use hypercall_abi::Error;
 use hypercall_abi::memory::{MemoryDomain, PodTarget, VnumaTopologyInfo, op};

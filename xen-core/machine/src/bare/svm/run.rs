@@ -4,7 +4,6 @@
 //! out of line behind one test each.
 
 use core::arch::asm;
-use core::sync::atomic::Ordering;
 
 use super::bitmap::PortMap;
 use super::exit::{self, decode};
@@ -52,14 +51,13 @@ impl Vcpu {
             self.disarm_before_entry(armed);
             return Exit::Interrupt;
         }
-        processor.enter_guest(tables.root());
-        let generation = tables.generation().load(Ordering::SeqCst);
+        let generation = processor.presence.enter(tables);
         self.use_tables(&processor.svm, tables.root(), generation);
         self.copy_in();
         // SAFETY: SVM is on here (it is loaded), both control blocks are physical addresses of ours, the guest reaches
         // only memory that `tables` maps, and `tables` and `ports` are borrowed until it is left.
         unsafe { world_switch(&mut self.registers, self.block_address, processor.svm.host_area()) };
-        processor.leave_guest();
+        processor.presence.leave();
         self.copy_out();
         if armed {
             self.disarm();
