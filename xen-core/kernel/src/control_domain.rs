@@ -146,7 +146,9 @@ impl<M: Machine> Kernel<M> {
             direct_ports: alloc::vec![(0x80, 0x80), (0xed, 0xed)],
         };
         acpi_tables::direct_ports(&self.machine, &mut config);
-        let policy = Arc::new(CpuPolicy::of_machine(&self.machine));
+        let policy = CpuPolicy::of_machine(&self.machine)
+            .map_err(|error| format!("dom0's CPU policy: {}", error.description()))?;
+        let policy = Arc::new(policy);
         let domain = self
             .create_domain(Some(DomainId::CONTROL), &config, policy)
             .map_err(|error| format!("dom0 cannot be made: {}", error.description()))?;

@@ -48,7 +48,7 @@ const MOST_ADDRESS_BITS: u32 = 48;
 const CR4_OSXSAVE: u64 = 1 << 18;
 
 /// One leaf.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Leaf {
     /// Its number.
     pub leaf: u32,
@@ -89,7 +89,10 @@ pub struct CpuPolicy {
 
 impl CpuPolicy {
     /// All that this machine can give a guest.
-    pub fn of_machine<M: Machine>(machine: &M) -> Self {
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn of_machine<M: Machine>(machine: &M) -> Result<Self, Error> {
         let mut policy = CpuPolicy {
             leaves: Vec::new(),
             tsc_khz: machine.platform().tsc_khz,
@@ -103,24 +106,35 @@ impl CpuPolicy {
                 .find(|(number, _)| *number == leaf)
                 .map(|(_, count)| *count);
             match count {
-                Some(count) => (0..count).for_each(|subleaf| {
-                    policy.add(leaf, subleaf, machine.cpuid(leaf, subleaf), basic, extended);
-                }),
-                None => policy.add(leaf, NO_SUBLEAF, machine.cpuid(leaf, 0), basic, extended),
+                Some(count) => {
+                    for subleaf in 0..count {
+                        policy.add(leaf, subleaf, machine.cpuid(leaf, subleaf), basic, extended)?;
+                    }
+                }
+                None => policy.add(leaf, NO_SUBLEAF, machine.cpuid(leaf, 0), basic, extended)?,
             }
         }
-        policy
+        Ok(policy)
     }
 
-    fn add(&mut self, leaf: u32, subleaf: u32, host: [u32; 4], basic: u32, extended: u32) {
+    fn add(
+        &mut self,
+        leaf: u32,
+        subleaf: u32,
+        host: [u32; 4],
+        basic: u32,
+        extended: u32,
+    ) -> Result<(), Error> {
         let values = keep(leaf, subleaf, host, basic, extended);
         if values != [0; 4] || leaf == 0 {
+            self.leaves.try_reserve(1).map_err(|_| Error::ENOMEM)?;
             self.leaves.push(Leaf {
                 leaf,
                 subleaf,
                 values,
             });
         }
+        Ok(())
     }
 
     /// The leaves, sorted.
@@ -177,7 +191,14 @@ impl CpuPolicy {
     /// # Errors
     /// EINVAL with the first leaf that asks for too much; ENOMEM.
     pub fn narrowed(&self, wanted: &[Leaf]) -> Result<CpuPolicy, (Error, Leaf)> {
-        let mut policy = self.clone();
+        let mut policy = CpuPolicy {
+            leaves: Vec::new(),
+            ..*self
+        };
+        if policy.leaves.try_reserve_exact(self.leaves.len()).is_err() {
+            return Err((Error::ENOMEM, wanted.first().copied().unwrap_or_default()));
+        }
+        policy.leaves.extend_from_slice(&self.leaves);
         for &leaf in wanted {
             if (HYPERVISOR_BASE..HYPERVISOR_BASE + 0x1_0000).contains(&leaf.leaf) {
                 continue;

@@ -6,9 +6,9 @@ use machine::sync::atomic::Ordering;
 use hypercall_abi::sched::shutdown;
 use hypercall_abi::xen::virq;
 use hypercall_abi::{DomainId, Error};
-use machine::Machine;
 use machine::address::GuestFrame;
 use machine::virtual_cpu::VirtualCpu;
+use machine::{Machine, fallible};
 
 use crate::Kernel;
 use crate::cpu_policy::CpuPolicy;
@@ -50,7 +50,8 @@ impl<M: Machine> Kernel<M> {
             Some(id) => id,
             None => self.free_id().ok_or(Error::ENOSPC)?,
         };
-        let domain = Arc::new(Domain::new(&self.machine, id, config, policy)?);
+        let domain = Domain::new(&self.machine, id, config, policy)?;
+        let domain = fallible::arc(domain).map_err(|_| Error::ENOMEM)?;
         self.publish_wall_clock(&domain);
         self.domains.insert(domain.clone())?;
         if let Err(error) = self.set_places_aside() {

@@ -9,6 +9,7 @@
 extern crate alloc;
 
 pub mod address;
+pub mod fallible;
 pub mod memory;
 pub mod module;
 pub mod presence;

@@ -270,13 +270,17 @@ impl<F: Format> StageTwo<F> {
     pub fn new(memory: &'static Memory) -> Result<Self, OutOfMemory> {
         let root = memory.allocate_core(Order::PAGE).ok_or(OutOfMemory)?;
         let generation = AtomicU64::new(FIRST_GENERATION.fetch_add(1 << 32, Ordering::Relaxed));
-        let root = Arc::new(TableRoot {
+        let shared = crate::fallible::arc(TableRoot {
             frame: root,
             generation,
         });
+        let shared = shared.inspect_err(|_| {
+            // SAFETY: allocated just above, and known to nobody.
+            unsafe { memory.free_core(root, Order::PAGE) }
+        })?;
         Ok(StageTwo {
             memory,
-            root,
+            root: shared,
             tables: 1,
             format: PhantomData,
         })

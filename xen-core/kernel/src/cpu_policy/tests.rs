@@ -41,7 +41,7 @@ fn leaf_of(policy: &CpuPolicy, leaf: u32) -> Leaf {
 
 #[test]
 fn of_a_host_with_everything_only_what_is_virtualised_is_kept() {
-    let policy = CpuPolicy::of_machine(&lavish());
+    let policy = CpuPolicy::of_machine(&lavish()).unwrap();
     let answer = |leaf: u32, subleaf: u32| policy.answer(leaf, subleaf, &asker());
     assert_eq!(answer(0, 0)[0], HIGHEST_BASIC);
     assert_eq!(answer(0x8000_0000, 0)[0], HIGHEST_EXTENDED);
@@ -93,7 +93,7 @@ fn of_a_host_with_everything_only_what_is_virtualised_is_kept() {
 
 #[test]
 fn answers_depend_on_who_asks_and_when() {
-    let policy = CpuPolicy::of_machine(&lavish());
+    let policy = CpuPolicy::of_machine(&lavish()).unwrap();
     let quiet = policy.answer(1, 0, &asker());
     assert_eq!(
         (
@@ -122,7 +122,7 @@ fn answers_depend_on_who_asks_and_when() {
 
 #[test]
 fn a_hypervisor_speaks_of_itself() {
-    let policy = CpuPolicy::of_machine(&FakeMachine::default());
+    let policy = CpuPolicy::of_machine(&FakeMachine::default()).unwrap();
     let answer = |leaf: u32| policy.answer(leaf, 0, &asker());
     assert_eq!(answer(0x4000_0002)[..2], [1, HYPERCALL_PAGE_MSR]);
     assert_eq!(answer(0x4000_0003)[2], policy.tsc_khz);
@@ -135,7 +135,7 @@ fn a_hypervisor_speaks_of_itself() {
 
 #[test]
 fn the_toolstack_takes_away_and_never_adds() {
-    let policy = CpuPolicy::of_machine(&FakeMachine::default());
+    let policy = CpuPolicy::of_machine(&FakeMachine::default()).unwrap();
     let basic = leaf_of(&policy, 1);
     let less = Leaf {
         values: [basic.values[0], 2 << 16, 0, 1],
@@ -176,7 +176,7 @@ fn the_toolstack_takes_away_and_never_adds() {
 
 #[test]
 fn leaves_without_features_are_the_toolstacks_word() {
-    let policy = CpuPolicy::of_machine(&FakeMachine::default());
+    let policy = CpuPolicy::of_machine(&FakeMachine::default()).unwrap();
     let caches = Leaf {
         leaf: 4,
         subleaf: 1,
@@ -233,7 +233,7 @@ fn leaves_without_features_are_the_toolstacks_word() {
 #[test]
 fn the_whole_policy_can_be_given_back() {
     for machine in [FakeMachine::default(), lavish()] {
-        let policy = CpuPolicy::of_machine(&machine);
+        let policy = CpuPolicy::of_machine(&machine).unwrap();
         let again = policy
             .narrowed(policy.leaves())
             .expect("nothing more than it has");
@@ -247,7 +247,7 @@ fn the_whole_policy_can_be_given_back() {
 fn policies_are_exchanged_as_xens_tools_do() {
     let machine = lavish();
     machine.set_cpuid(0x8000_0000, 0, [0x8000_001e, 1, 2, 3]);
-    let policy = CpuPolicy::of_machine(&machine);
+    let policy = CpuPolicy::of_machine(&machine).unwrap();
     let all = policy.serialised().expect("room");
     // As many as Xen 4.17 had on the same processor.
     assert_eq!(all.len(), 49);

@@ -33,7 +33,7 @@ fn guest(id: u16) -> Guest {
     set_processor(0);
     let kernel = testing::kernel();
     let domain = testing::domain(&kernel, id, 1, 8);
-    *domain.cpu_policy.lock() = Arc::new(CpuPolicy::of_machine(&kernel.machine));
+    *domain.cpu_policy.lock() = Arc::new(CpuPolicy::of_machine(&kernel.machine).unwrap());
     let vcpu = testing::vcpu(&domain, 0);
     {
         let mut context = vcpu.context.lock();

@@ -67,7 +67,7 @@ impl Bench {
             privileged: id == 0,
             direct_ports: Vec::new(),
         };
-        let policy = Arc::new(CpuPolicy::of_machine(&self.kernel.machine));
+        let policy = Arc::new(CpuPolicy::of_machine(&self.kernel.machine).unwrap());
         let domain = self
             .kernel
             .create_domain(Some(DomainId(id)), &config, policy)

@@ -225,7 +225,7 @@ fn features<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Answer {
     let mut wanted: CpuFeatureset = request.view();
     let words = match wanted.index {
         featureset::RAW | featureset::HOST | featureset::HVM | featureset::HVM_MAX => {
-            feature_words(call.machine())
+            feature_words(call.machine())?
         }
         // There are no PV guests.
         featureset::PV | featureset::PV_MAX => return Err(Error::EOPNOTSUPP),
@@ -251,8 +251,8 @@ fn features<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Answer {
 
 /// The words in the ABI's order: leaf 1 edx and ecx, 0x80000001 edx and ecx, 0xd/1 eax, 7/0 ebx and ecx, 0x80000007 edx,
 /// 0x80000008 ebx, 7/0 edx, 7/1 eax, and so on; those that we offer nothing of are zero.
-fn feature_words<M: Machine>(machine: &M) -> [u32; FEATURE_WORDS] {
-    let policy = CpuPolicy::of_machine(machine);
+fn feature_words<M: Machine>(machine: &M) -> Result<[u32; FEATURE_WORDS], Error> {
+    let policy = CpuPolicy::of_machine(machine)?;
     let word = |leaf: u32, subleaf: u32, index: usize| {
         let entry = policy.leaves().iter().find(|entry| {
             entry.leaf == leaf && matches!(entry.subleaf, NO_SUBLEAF)
@@ -273,7 +273,7 @@ fn feature_words<M: Machine>(machine: &M) -> [u32; FEATURE_WORDS] {
         word(0x8000_0008, 0, 1),
         word(7, 0, 3),
     ]);
-    words
+    Ok(words)
 }
 
 fn policy<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Result<(), Error> {
@@ -281,7 +281,7 @@ fn policy<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Result<(), Er
     use hypercall_abi::sysctl::policy as index;
     let policy = match wanted.index {
         index::RAW | index::HOST | index::HVM_MAX | index::HVM_DEFAULT => {
-            CpuPolicy::of_machine(call.machine())
+            CpuPolicy::of_machine(call.machine())?
         }
         index::PV_MAX | index::PV_DEFAULT => return Err(Error::EOPNOTSUPP),
         _ => return Err(Error::EINVAL),

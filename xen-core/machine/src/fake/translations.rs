@@ -7,6 +7,7 @@
 
 use alloc::vec::Vec;
 
+use super::turns::quietly;
 use super::{FakeMachine, interleave, locked};
 use crate::Machine;
 use crate::ProcessorId;
@@ -190,6 +191,32 @@ impl FakeMachine {
         };
         known.remember(translation);
         Ok(translation)
+    }
+
+    /// Look at a guest's memory without being anybody: by the tables as they are, past all translations, at no point of
+    /// interleaving. `false` where there is none.
+    pub fn peek(&self, tables: &TableRoot, at: GuestAddress, into: &mut [u8]) -> bool {
+        let mut done = 0;
+        while done < into.len() {
+            let Some(address) = at.checked_add(done as u64) else {
+                return false;
+            };
+            let part = (PAGE_SIZE - address.offset()).min(into.len() - done);
+            let Some((frame, _)) = quietly(|| walk(self.memory(), tables.root(), address.frame())) else {
+                return false;
+            };
+            if quietly(|| self.memory().frame_info(frame)).frame_use == FrameUse::Reserved {
+                return false;
+            }
+            let from = self
+                .memory()
+                .pointer(frame.address())
+                .wrapping_add(address.offset());
+            // SAFETY: a frame of the arena, a range inside it; processors take turns on one thread, and this one has it.
+            unsafe { core::ptr::copy(from, into[done..].as_mut_ptr(), part) };
+            done += part;
+        }
+        true
     }
 
     /// Compare what processors remember of these tables, and may still use, with what the tables say. At a moment when

@@ -12,7 +12,7 @@ use hypercall_abi::domctl::{
 use hypercall_abi::vcpu::runstate;
 use hypercall_abi::xen::{ArchDomainConfig, emulation};
 use hypercall_abi::{DomainId, Error, payload};
-use machine::Machine;
+use machine::{Machine, fallible};
 
 use super::bitmap::{read_bitmap, write_bitmap};
 use super::{Handled, Reply};
@@ -29,6 +29,8 @@ const DEFAULT_MAPTRACK_FRAMES: u32 = 1024;
 /// The most that it may ask for.
 const MOST_GRANT_FRAMES: u32 = 1024;
 const MOST_MAPTRACK_FRAMES: u32 = 4096;
+/// Ports that only delay: nothing listens there.
+const DELAY_PORTS: [(u16, u16); 2] = [(0x80, 0x80), (0xed, 0xed)];
 /// Pauses of the toolstack's that are counted: Xen's limit.
 const MOST_PAUSES: u32 = 255;
 
@@ -42,7 +44,7 @@ pub fn create<M: Machine>(call: &Call<'_, M>, request: &mut Domctl) -> Handled {
     };
     // The answer has its place, or nothing is made: a domain whose number nobody learnt would stay for ever.
     call.write(call.arguments[0], request)?;
-    let policy = Arc::new(CpuPolicy::of_machine(call.machine()));
+    let policy = fallible::arc(CpuPolicy::of_machine(call.machine())?).map_err(|_| Error::ENOMEM)?;
     let domain = call.kernel.create_domain(id, &config, policy)?;
     request.domain = domain.id;
     request.set_view(&wanted);
@@ -84,6 +86,11 @@ fn check_create(wanted: &CreateDomain) -> Result<DomainConfig, Error> {
     if !(1..=2).contains(&version) || wanted.grant_options & !GRANT_VERSION_MASK != 0 {
         return Err(Error::EINVAL);
     }
+    let mut direct_ports = Vec::new();
+    direct_ports
+        .try_reserve_exact(DELAY_PORTS.len())
+        .map_err(|_| Error::ENOMEM)?;
+    direct_ports.extend(DELAY_PORTS);
     Ok(DomainConfig {
         handle: wanted.handle,
         max_vcpus: wanted.max_vcpus,
@@ -101,8 +108,7 @@ fn check_create(wanted: &CreateDomain) -> Result<DomainConfig, Error> {
             MOST_MAPTRACK_FRAMES,
         )?,
         privileged: false,
-        // The delay ports: nothing listens there.
-        direct_ports: Vec::from([(0x80, 0x80), (0xed, 0xed)]),
+        direct_ports,
     })
 }
 

@@ -60,7 +60,8 @@ pub fn set_cpu_policy<M: Machine>(
     let current = target.cpu_policy.lock().clone();
     match current.narrowed(&leaves) {
         Ok(policy) => {
-            *target.cpu_policy.lock() = Arc::new(policy);
+            let policy = machine::fallible::arc(policy).map_err(|_| Error::ENOMEM)?;
+            *target.cpu_policy.lock() = policy;
             (wanted.error_leaf, wanted.error_subleaf, wanted.error_msr) = (NONE, NONE, NONE);
             request.set_view(&wanted);
             Ok(Reply::Structure)
