@@ -24,6 +24,9 @@ use crate::grant_table::GrantTable;
 use crate::physmap::Physmap;
 use crate::vcpu::Vcpu;
 
+#[cfg(any(test, feature = "testing", debug_assertions))]
+mod audit;
+
 /// HVM parameters that exist (`HVM_NR_PARAMS`).
 pub const HVM_PARAMETERS: usize = 39;
 /// Most vCPUs a domain can have.
@@ -282,6 +285,9 @@ pub struct Domains<M: Machine> {
     next_id: Lock<u16>,
     /// Frames set aside for all domains together; whoever changes a domain's `claimed` holds this.
     pub claims: Lock<u64>,
+    /// Every domain that lives, for audits.
+    #[cfg(any(test, feature = "testing", debug_assertions))]
+    pub(crate) registry: crate::audit::Registry<M>,
 }
 
 impl<M: Machine> Default for Domains<M> {
@@ -290,6 +296,8 @@ impl<M: Machine> Default for Domains<M> {
             table: machine::sync::SharedLock::new(Vec::new()),
             next_id: Lock::new(1),
             claims: Lock::new(0),
+            #[cfg(any(test, feature = "testing", debug_assertions))]
+            registry: crate::audit::Registry::default(),
         }
     }
 }
@@ -324,6 +332,8 @@ impl<M: Machine> Domains<M> {
     /// # Errors
     /// EEXIST when the number is taken, ENOMEM when the table cannot grow.
     pub fn insert(&self, domain: Arc<Domain<M>>) -> Result<(), Error> {
+        #[cfg(any(test, feature = "testing", debug_assertions))]
+        self.registry.note(&domain);
         let mut table = self.table.write();
         match table.binary_search_by_key(&domain.id.0, |other| other.id.0) {
             Ok(_) => Err(Error::EEXIST),

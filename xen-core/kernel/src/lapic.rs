@@ -46,6 +46,9 @@ pub mod register {
 }
 use register::*;
 
+#[cfg(any(test, feature = "testing", debug_assertions))]
+mod audit;
+
 /// Version 0x14 with six entries in the local vector table: what Xen's has.
 const VERSION_VALUE: u32 = 0x0005_0014;
 /// A tick of the timer before division: 100 MHz.

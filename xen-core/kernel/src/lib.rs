@@ -8,6 +8,8 @@
 extern crate alloc;
 
 pub mod acpi_tables;
+#[cfg(any(test, feature = "testing", debug_assertions))]
+pub mod audit;
 pub mod console;
 pub mod control_domain;
 pub mod cpu_policy;

@@ -163,7 +163,10 @@ impl<M: Machine> Kernel<M> {
         // be missed otherwise, and stay.
         self.each_vcpu(domain, |vcpu| self.wait_until_stopped(vcpu));
         if !begun {
-            self.each_vcpu(domain, |vcpu| self.cancel_deadlines(vcpu));
+            self.each_vcpu(domain, |vcpu| {
+                self.leave_queue(vcpu);
+                self.cancel_deadlines(vcpu);
+            });
         }
         if !self.close_all_ports(domain) || !self.release_grant_mappings(domain) {
             return Destruction::More;

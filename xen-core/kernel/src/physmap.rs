@@ -320,3 +320,11 @@ fn flush_one<M: Machine>(machine: &M, tables: &TableRoot, old: Detached) -> Remo
         kind,
     }
 }
+
+/// Breaking things on purpose.
+#[cfg(test)]
+impl<M: Machine> Physmap<M> {
+    pub(crate) fn sabotage(&self, at: GuestFrame, change: impl FnOnce(Leaf) -> Option<Leaf>) {
+        self.tables.write().sabotage(at, change);
+    }
+}

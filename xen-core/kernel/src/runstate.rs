@@ -24,6 +24,9 @@ pub struct Runstate {
     pub info: RunstateInfo,
     /// The guest's copy.
     pub area: Option<RunstateArea>,
+    /// When it began, for audits.
+    #[cfg(any(test, feature = "testing", debug_assertions))]
+    pub(crate) created: Nanoseconds,
 }
 
 impl Runstate {
@@ -34,7 +37,12 @@ impl Runstate {
             state_entry_time: now,
             ..RunstateInfo::default()
         };
-        Runstate { info, area: None }
+        Runstate {
+            info,
+            area: None,
+            #[cfg(any(test, feature = "testing", debug_assertions))]
+            created: now,
+        }
     }
 
     /// Enter a state at `now`; `mark` says that the guest wants the update bracketed by its flag.

@@ -23,6 +23,11 @@ use crate::domain::{Domain, VcpuHandle};
 use crate::timer::TimerQueue;
 use crate::vcpu::{Place, stop};
 
+#[cfg(any(test, feature = "testing", debug_assertions))]
+mod audit;
+#[cfg(any(test, feature = "testing", debug_assertions))]
+pub(crate) use audit::may_run;
+
 /// How long a vCPU may keep a processor that another waits for.
 const SLICE: Nanoseconds = 10_000_000;
 /// How far behind the running one a waking vCPU must be to take its place at once.
@@ -199,7 +204,7 @@ impl<M: Machine> Kernel<M> {
                 drop(place);
                 return Some(candidate);
             }
-            *place = Place::Off;
+            self.rest(&candidate, &mut place, self.machine.now());
             drop(place);
             // It may have become runnable again, or may run elsewhere.
             self.reconsider(&candidate);
@@ -280,18 +285,36 @@ impl<M: Machine> Kernel<M> {
                 self.machine.kick(target);
             }
         } else {
-            *place = Place::Off;
-            let blocked = vcpu.stops.load(Ordering::SeqCst) & (stop::BLOCKED | stop::POLLING) != 0;
-            self.change_runstate(
-                vcpu,
-                if blocked {
-                    runstate::BLOCKED
-                } else {
-                    runstate::OFFLINE
-                },
-                now,
-            );
+            self.rest(vcpu, &mut place, now);
         }
+    }
+
+    /// A vCPU that may not run is in no queue and on no processor from here on.
+    fn rest(&self, vcpu: &VcpuHandle<M>, place: &mut Place, now: Nanoseconds) {
+        *place = Place::Off;
+        let blocked = vcpu.stops.load(Ordering::SeqCst) & (stop::BLOCKED | stop::POLLING) != 0;
+        let state = if blocked {
+            runstate::BLOCKED
+        } else {
+            runstate::OFFLINE
+        };
+        self.change_runstate(vcpu, state, now);
+    }
+
+    /// Take a vCPU that will never run again out of the queue that it waits in, which holds its domain.
+    pub(crate) fn leave_queue(&self, vcpu: &VcpuHandle<M>) {
+        let mut place = vcpu.place.lock();
+        let Place::Queued(queue) = *place else { return };
+        let mut there = self.processors[queue].queue.lock();
+        // Not there: a processor has just taken it, and sees that it may not run as soon as we let go.
+        let Some(index) = there.iter().position(|other| other == vcpu) else {
+            return;
+        };
+        let entry = there.remove(index);
+        drop(there);
+        self.rest(vcpu, &mut place, self.machine.now());
+        drop(place);
+        drop(entry);
     }
 
     /// Put a vCPU into the queue where it should run. Returns the processor to be told.

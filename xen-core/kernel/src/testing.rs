@@ -13,6 +13,7 @@ use machine::virtual_cpu::PagingState;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::Kernel;
+use crate::audit::{Auditor, Parts};
 use crate::cpu_policy::CpuPolicy;
 use crate::domain::{Domain, DomainConfig, VcpuHandle};
 use crate::hypercall::{Answer, Call, Outcome, dispatch};
@@ -72,7 +73,20 @@ pub fn domain_with(kernel: &TestKernel, id: u16, config: &DomainConfig, pages: u
         .domains
         .insert(domain.clone())
         .expect("a number that is not taken");
+    kernel
+        .set_places_aside()
+        .expect("room in the queues for its vCPUs");
     domain
+}
+
+/// Check all invariants but the scheduler's: for domains whose hypercalls are made by hand.
+///
+/// # Panics
+/// When one does not hold.
+pub fn audit_by_hand(kernel: &TestKernel, auditor: &mut Auditor<FakeMachine>) {
+    if let Err(violation) = auditor.audit_parts(kernel, Parts::BY_HAND) {
+        panic!("{violation}");
+    }
 }
 
 /// Give a domain a page of memory.

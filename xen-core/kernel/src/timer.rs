@@ -15,6 +15,9 @@ use crate::Kernel;
 use crate::domain::VcpuHandle;
 use crate::vcpu::{Deadlines, stop};
 
+#[cfg(any(test, feature = "testing", debug_assertions))]
+mod audit;
+
 type Key = (Nanoseconds, u16, u32);
 
 /// The deadlines entered on one processor, the earliest last.

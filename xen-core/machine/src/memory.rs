@@ -13,6 +13,9 @@ use crate::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use crate::address::{HostAddress, HostFrame, Order, PAGE_SIZE};
 use crate::sync::{Lock, interleave};
 
+#[cfg(any(not(target_os = "none"), debug_assertions))]
+pub mod audit;
+
 /// What a frame is used for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]

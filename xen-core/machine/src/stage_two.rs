@@ -13,6 +13,9 @@ use core::ops::Range;
 use crate::address::{GuestFrame, HostFrame, Order};
 use crate::memory::{FrameReference, FrameUse, Memory, OutOfMemory};
 
+#[cfg(any(not(target_os = "none"), debug_assertions))]
+pub mod audit;
+
 /// What a guest frame is backed by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]

@@ -17,6 +17,9 @@ use machine::memory::FrameReference;
 use super::Raised;
 use super::table::Slot;
 
+#[cfg(any(test, feature = "testing", debug_assertions))]
+mod audit;
+
 const PENDING: u32 = 1 << abi::PENDING;
 const MASKED: u32 = 1 << abi::MASKED;
 const LINKED: u32 = 1 << abi::LINKED;

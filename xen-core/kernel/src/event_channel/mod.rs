@@ -8,6 +8,8 @@
 //! ([`two_level`]) or queues of event words in pages of its own ([`fifo`]). What lies in those pages is the guest's to
 //! destroy: nothing here believes it further than one word at a time.
 
+#[cfg(any(test, feature = "testing", debug_assertions))]
+mod audit;
 mod fifo;
 mod operations;
 mod table;

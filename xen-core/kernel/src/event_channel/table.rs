@@ -13,6 +13,9 @@ use super::fifo::{Fifo, QueueName};
 use super::{Raised, two_level};
 use crate::domain::Domain;
 
+#[cfg(any(test, feature = "testing", debug_assertions))]
+mod audit;
+
 /// Ports that are added to a table at a time, as Xen does: a port in them exists, in use or not.
 const BUCKET: usize = 64;
 

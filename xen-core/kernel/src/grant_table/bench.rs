@@ -13,6 +13,7 @@ use machine::virtual_cpu::PagingState;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::Kernel;
+use crate::audit::Auditor;
 use crate::cpu_policy::CpuPolicy;
 use crate::domain::{Domain, DomainConfig, VcpuHandle};
 use crate::guest_memory::write_physical;
@@ -140,8 +141,11 @@ impl Bench {
     /// Destroy all domains, and see that everything has come back.
     pub fn end(mut self) {
         set_interleave(None);
+        let mut auditor = Auditor::default();
+        crate::testing::audit_by_hand(&self.kernel, &mut auditor);
         for domain in (0..self.domains.len()).rev() {
             self.destroy(domain);
+            crate::testing::audit_by_hand(&self.kernel, &mut auditor);
         }
         assert_eq!(*self.kernel.domains.claims.lock(), 0, "a claim is left");
         for domain in &self.domains {

@@ -11,6 +11,9 @@ use machine::address::{GuestFrame, HostFrame};
 use super::{Batch, Undone};
 use crate::domain::Domain;
 
+#[cfg(any(test, feature = "testing", debug_assertions))]
+mod audit;
+
 /// Entries are added so many at a time, and stay.
 const CHUNK: usize = 128;
 /// Slots that one call of [`Maptrack::take_some`] looks at.

@@ -17,6 +17,8 @@ use crate::Kernel;
 use crate::domain::Domain;
 use crate::physmap::{Physmap, REMOVAL_BATCH};
 
+#[cfg(any(test, feature = "testing", debug_assertions))]
+mod audit;
 #[cfg(test)]
 pub(crate) mod bench;
 mod maptrack;

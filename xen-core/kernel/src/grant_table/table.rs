@@ -8,6 +8,9 @@ use hypercall_abi::{DomainId, Error};
 use machine::address::{GuestFrame, Order};
 use machine::memory::{FrameReference, FrameUse, Memory};
 
+#[cfg(any(test, feature = "testing", debug_assertions))]
+mod audit;
+
 const ENTRY_SIZE: usize = 8;
 const FRAME_OFFSET: usize = 4;
 /// An entry is retried so often when its owner changes it at the same moment.

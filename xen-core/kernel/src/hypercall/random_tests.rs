@@ -12,6 +12,7 @@ use machine::address::GuestAddress;
 use machine::fake::set_processor;
 use zerocopy::IntoBytes;
 
+use crate::audit::Auditor;
 use crate::guest_memory::write_physical;
 use crate::lifecycle::Destruction;
 use crate::testing::{self, TestDomain, TestKernel};
@@ -19,6 +20,8 @@ use crate::testing::{self, TestDomain, TestKernel};
 const PAGES: u64 = 8;
 const ROUNDS: usize = 60;
 const CALLS: usize = 400;
+/// All invariants are checked after every so many calls.
+const AUDITED: usize = 8;
 /// The guest frame by which the bystander's memory is known.
 const MARK: u64 = 0x5eed_0bad_cafe_f00d;
 
@@ -109,7 +112,8 @@ fn a_guest_that_asks_for_anything_harms_nobody() {
         let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15 ^ (round as u64 + 1));
         let house = house();
         let before = house.kernel.machine.memory().total_frames();
-        for _ in 0..CALLS {
+        let mut auditor = Auditor::default();
+        for call in 0..CALLS {
             house.litter(1, &mut numbers);
             let caller = testing::vcpu(&house.domains[1], numbers.below(2) as u32);
             let number = numbers.below(64);
@@ -120,6 +124,9 @@ fn a_guest_that_asks_for_anything_harms_nobody() {
                 numbers.below(32)
             };
             testing::hypercall(&house.kernel, &caller, number, &arguments);
+            if call % AUDITED == 0 {
+                testing::audit_by_hand(&house.kernel, &mut auditor);
+            }
         }
         for frame in 0..PAGES {
             assert_eq!(testing::peek::<u64>(&house.domains[2], frame << 12), MARK);
@@ -138,8 +145,9 @@ fn a_toolstack_that_asks_for_anything_meets_answers() {
         let mut numbers = Numbers(0x2545_f491_4f6c_dd1d ^ (round as u64 + 1));
         let house = house();
         let before = house.kernel.machine.memory().total_frames();
+        let mut auditor = Auditor::default();
         let caller = testing::vcpu(&house.domains[0], 0);
-        for _ in 0..CALLS {
+        for call in 0..CALLS {
             if !house.litter(0, &mut numbers) {
                 break;
             }
@@ -183,6 +191,9 @@ fn a_toolstack_that_asks_for_anything_meets_answers() {
                     arguments[0] = numbers.below(32);
                     testing::hypercall(&house.kernel, &caller, family, &arguments);
                 }
+            }
+            if call % AUDITED == 0 {
+                testing::audit_by_hand(&house.kernel, &mut auditor);
             }
         }
         assert_eq!(house.domains[0].lifecycle.lock().shutdown, None);

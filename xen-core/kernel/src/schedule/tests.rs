@@ -518,3 +518,32 @@ fn a_processor_that_is_kicked_all_the_time_goes_on() {
     kernel.serve_interrupts();
     assert_eq!(kernel.machine.take_interrupt(), None);
 }
+
+#[test]
+fn a_vcpu_that_is_paused_while_it_waits_is_offline_and_not_runnable() {
+    let kernel = shared_kernel(1);
+    let vcpu = sleeper(&kernel, 1);
+    kernel.reconsider(&vcpu);
+    kernel.pause_domain(vcpu.domain());
+    kernel.step();
+    assert_eq!(*vcpu.place.lock(), Place::Off);
+    assert_eq!(vcpu.runstate.lock().info.state, runstate::OFFLINE);
+    kernel.machine.advance(MILLISECOND);
+    let times = vcpu.runstate.lock().at(kernel.machine.now()).time;
+    assert_eq!(times[runstate::OFFLINE as usize], MILLISECOND);
+    kernel.unpause_domain(vcpu.domain());
+    assert_eq!(vcpu.runstate.lock().info.state, runstate::RUNNABLE);
+}
+
+#[test]
+fn a_destroyed_domain_waits_in_no_queue() {
+    let kernel = shared_kernel(1);
+    let vcpu = sleeper(&kernel, 1);
+    kernel.reconsider(&vcpu);
+    let domain = vcpu.domain().clone();
+    while kernel.destroy_domain(&domain) == Destruction::More {}
+    assert_eq!(*vcpu.place.lock(), Place::Off);
+    // Nobody but us has it any more.
+    drop(vcpu);
+    assert_eq!(Arc::strong_count(&domain), 1);
+}

@@ -1,0 +1,160 @@
+//! The table of domains, their lives, claims and pauses.
+
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use hypercall_abi::DomainId;
+use machine::Machine;
+use machine::sync::Lock;
+
+use super::{Auditor, Violation, holds};
+use crate::Kernel;
+use crate::domain::Domain;
+use crate::vcpu::stop;
+
+const TABLE: &str = "domains: the table is sorted, each number once";
+const LIVES: &str = "domains: in the table until dead, and not after";
+const LEFT: &str = "domains: a dead one holds nothing any more";
+const STOPPED: &str = "domains: one that has shut down has stopped vCPUs";
+const PAUSES: &str = "domains: the toolstack's pauses are among all pauses";
+const CLAIMS: &str = "claims: the total is the sum";
+
+/// Every domain that was ever entered in the table and still lives, in the table or not: held by a channel, a queue, a
+/// timer or a caller.
+pub(crate) struct Registry<M: Machine>(Lock<Vec<Weak<Domain<M>>>>);
+
+impl<M: Machine> Default for Registry<M> {
+    fn default() -> Self {
+        Registry(Lock::new(Vec::new()))
+    }
+}
+
+impl<M: Machine> Registry<M> {
+    /// Note a domain that is entered in the table.
+    pub fn note(&self, domain: &Arc<Domain<M>>) {
+        let mut all = self.0.lock();
+        all.retain(|domain| domain.strong_count() != 0);
+        all.push(Arc::downgrade(domain));
+    }
+
+    /// List those that live.
+    pub fn living(&self, into: &mut Vec<Arc<Domain<M>>>) {
+        into.clear();
+        into.extend(self.0.lock().iter().filter_map(Weak::upgrade));
+    }
+}
+
+impl<M: Machine> Auditor<M> {
+    pub(super) fn check_domains(&mut self, kernel: &Kernel<M>) -> Result<(), Violation> {
+        kernel.domains.copy_table(&mut self.table);
+        let table = &self.table;
+        for pair in table.windows(2) {
+            holds!(
+                pair[0].id.0 < pair[1].id.0,
+                TABLE,
+                "d{} comes before d{}",
+                pair[0].id.0,
+                pair[1].id.0
+            );
+        }
+        let mut claimed = 0;
+        for domain in &self.domains {
+            let id = domain.id.0;
+            let found = table.iter().any(|other| Arc::ptr_eq(other, domain));
+            let lifecycle = *domain.lifecycle.lock();
+            holds!(
+                id < DomainId::FIRST_RESERVED.0,
+                TABLE,
+                "d{id} has a reserved number"
+            );
+            holds!(
+                found != lifecycle.dead,
+                LIVES,
+                "d{id} is {} and {} in the table",
+                if lifecycle.dead { "dead" } else { "not dead" },
+                if found { "is" } else { "is not" }
+            );
+            holds!(
+                lifecycle.dying || !lifecycle.dead,
+                LIVES,
+                "d{id} is dead without dying"
+            );
+            claimed += domain.claimed.load(Ordering::Relaxed);
+            check_pauses(domain, lifecycle.dying)?;
+            if lifecycle.shutdown.is_some() {
+                let allotted = domain.allotted_vcpus.load(Ordering::Relaxed) as usize;
+                let runs = domain
+                    .vcpus
+                    .iter()
+                    .take(allotted)
+                    .find(|vcpu| vcpu.stops.load(Ordering::SeqCst) & stop::SHUTDOWN == 0);
+                holds!(
+                    runs.is_none(),
+                    STOPPED,
+                    "d{id} has shut down, its vCPU {} has not stopped",
+                    runs.map_or(0, |vcpu| vcpu.index)
+                );
+            }
+            if lifecycle.dead {
+                check_remains(domain)?;
+            }
+        }
+        let total = *kernel.domains.claims.lock();
+        holds!(
+            total == claimed,
+            CLAIMS,
+            "{total} frames are claimed in all, {claimed} by the domains together"
+        );
+        Ok(())
+    }
+}
+
+fn check_pauses<M: Machine>(domain: &Domain<M>, dying: bool) -> Result<(), Violation> {
+    let pauses = domain.pauses.load(Ordering::SeqCst);
+    let toolstack = domain.toolstack_pauses.load(Ordering::SeqCst);
+    holds!(
+        pauses >= toolstack + u32::from(dying),
+        PAUSES,
+        "d{} has {pauses} pauses, {toolstack} of them the toolstack's{}",
+        domain.id.0,
+        if dying { " and one of its destruction" } else { "" }
+    );
+    Ok(())
+}
+
+/// What a dead domain may not hold. Its own pages stay with it until the last share in it goes.
+pub(super) fn check_remains<M: Machine>(domain: &Domain<M>) -> Result<(), Violation> {
+    let id = domain.id.0;
+    let mapped = domain.physmap.highest();
+    holds!(
+        mapped.is_none(),
+        LEFT,
+        "dead d{id} still maps guest frame {:#x}",
+        mapped.map_or(0, |at| at.0)
+    );
+    let (mappings, ports) = (domain.grants.mappings(), domain.events.ports_in_use());
+    holds!(mappings == 0, LEFT, "dead d{id} has {mappings} grants mapped");
+    holds!(ports == 0, LEFT, "dead d{id} has {ports} ports in use");
+    let claimed = domain.claimed.load(Ordering::Relaxed);
+    holds!(claimed == 0, LEFT, "dead d{id} claims {claimed} frames");
+    for vcpu in &domain.vcpus {
+        let queued = vcpu.deadlines.lock().queued;
+        holds!(
+            queued.is_none(),
+            LEFT,
+            "dead d{id} v{} has a deadline: {queued:?}",
+            vcpu.index
+        );
+        let place = *vcpu.place.lock();
+        holds!(
+            place == crate::vcpu::Place::Off,
+            LEFT,
+            "dead d{id} v{} is {place:?}",
+            vcpu.index
+        );
+        let areas = vcpu.runstate.lock().area.is_some() || vcpu.time_area.lock().is_some();
+        holds!(!areas, LEFT, "dead d{id} v{} is still told its time", vcpu.index);
+    }
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! The scheduler: each vCPU is in one place, and what should run is on its way to.
+
+use core::sync::atomic::Ordering;
+
+use machine::Machine;
+
+use super::{Auditor, Violation, holds};
+use crate::Kernel;
+use crate::schedule::may_run;
+use crate::vcpu::{Place, stop};
+
+const QUEUED: &str = "schedule: a queued vCPU is in its queue once, and in no other";
+const RUNNING: &str = "schedule: one vCPU runs on a processor";
+const OFF: &str = "schedule: a vCPU that may run is queued or runs";
+const BLOCKED: &str = "schedule: a vCPU that waits has nothing to wake it";
+const IDLE: &str = "schedule: no processor idles beside a vCPU that it may run";
+const PLACES: &str = "schedule: queues have a place set aside for each vCPU";
+const PINNED: &str = "schedule: a vCPU may run where it is queued";
+
+impl<M: Machine> Auditor<M> {
+    pub(super) fn check_schedule(&mut self, kernel: &Kernel<M>) -> Result<(), Violation> {
+        let count = kernel.processors.len();
+        let all = kernel.domains.vcpus();
+        for (number, processor) in kernel.processors.iter().enumerate() {
+            let (domains, vcpus) = (&self.domains, &mut self.vcpus);
+            let places = processor.each_queued(|vcpu| {
+                let id = vcpu.domain_id.0;
+                let Some((domain, index)) = Self::name(domains, vcpu) else {
+                    holds!(
+                        false,
+                        QUEUED,
+                        "queue {number} holds d{id} v{}, which never was in the table",
+                        vcpu.index
+                    );
+                    return Ok(());
+                };
+                let copied = vcpus.of(domain, index);
+                copied.queued += 1;
+                holds!(
+                    copied.place == Place::Queued(number) && copied.queued == 1,
+                    QUEUED,
+                    "queue {number} holds d{id} v{index}, which is {:?} and was found {} times",
+                    copied.place,
+                    copied.queued
+                );
+                holds!(
+                    may_run(vcpu, number),
+                    PINNED,
+                    "queue {number} holds d{id} v{index}, which may run on {:#x}",
+                    vcpu.hard_affinity.load(Ordering::Relaxed)
+                );
+                Ok(())
+            })?;
+            holds!(
+                places >= all,
+                PLACES,
+                "queue {number} has {places} places for {all} vCPUs"
+            );
+            self.check_idle(kernel, number)?;
+        }
+        self.vcpus.running.clear();
+        self.vcpus.running.resize(count, None);
+        for index in 0..self.domains.len() {
+            for vcpu in 0..self.domains[index].vcpus.len() {
+                self.check_place(index, vcpu as u32)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_place(&mut self, domain: usize, index: u32) -> Result<(), Violation> {
+        let Auditor { vcpus, domains, .. } = self;
+        let vcpu = &domains[domain].vcpus[index as usize];
+        let id = vcpu.domain_id.0;
+        let copied = vcpus.of(domain, index);
+        let (place, queued) = (copied.place, copied.queued);
+        let stops = vcpu.stops.load(Ordering::SeqCst);
+        match place {
+            Place::Queued(queue) => holds!(
+                queued == 1,
+                QUEUED,
+                "d{id} v{index} is queued on {queue}, and that queue holds it {queued} times"
+            ),
+            Place::Running(processor) => match vcpus.running.get_mut(processor) {
+                Some(slot @ None) => *slot = Some((id, index)),
+                Some(Some(other)) => holds!(
+                    false,
+                    RUNNING,
+                    "d{id} v{index} and d{} v{} run on {processor}",
+                    other.0,
+                    other.1
+                ),
+                None => holds!(
+                    false,
+                    RUNNING,
+                    "d{id} v{index} runs on {processor}, which there is not"
+                ),
+            },
+            Place::Off => {
+                let pauses = domains[domain].pauses.load(Ordering::SeqCst);
+                holds!(
+                    pauses != 0 || !vcpu.wants_to_run(),
+                    OFF,
+                    "d{id} v{index} is off, and nothing keeps it from running"
+                );
+            }
+        }
+        // What is noted in the guest's own page may be the guest's own writing.
+        if stops & (stop::BLOCKED | stop::POLLING) != 0 && stops & stop::DOWN == 0 {
+            let (vector, nmi) = (vcpu.lapic.would_offer(), vcpu.nmi_pending.load(Ordering::SeqCst));
+            holds!(
+                vector.is_none() && !nmi,
+                BLOCKED,
+                "d{id} v{index} ({stops:#x}) waits with vector {vector:?}{} for it",
+                if nmi { " and an NMI" } else { "" }
+            );
+        }
+        Ok(())
+    }
+
+    /// A processor that idles and that nobody has called has seen all queues, and nothing for itself in them.
+    fn check_idle(&self, kernel: &Kernel<M>, number: usize) -> Result<(), Violation> {
+        if !kernel.processors[number].idles_uncalled() {
+            return Ok(());
+        }
+        for (queue, processor) in kernel.processors.iter().enumerate() {
+            processor.each_queued(|vcpu| {
+                holds!(
+                    !may_run(vcpu, number),
+                    IDLE,
+                    "processor {number} idles, and d{} v{} waits in queue {queue}",
+                    vcpu.domain_id.0,
+                    vcpu.index
+                );
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+}

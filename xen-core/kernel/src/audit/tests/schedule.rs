@@ -1,0 +1,110 @@
+//! The scheduler, broken on purpose.
+
+use super::*;
+
+#[test]
+fn a_lost_wake_up() {
+    breaks(
+        "schedule: a vCPU that may run is queued or runs",
+        &["d1 v1 is off"],
+        |house| house.domains[1].vcpus[1].stops.store(0, Ordering::SeqCst),
+    );
+}
+
+#[test]
+fn a_vcpu_that_waits_for_what_it_has() {
+    let name = "schedule: a vCPU that waits has nothing to wake it";
+    breaks(name, &["d1 v1", "vector Some(64)"], |house| {
+        let lapic = &house.domains[1].vcpus[1].lapic;
+        lapic
+            .write(crate::lapic::register::SPURIOUS_VECTOR, 0x1ff, 0)
+            .unwrap();
+        lapic.post(0x40);
+    });
+    breaks(name, &["d1 v1", "an NMI"], |house| {
+        house.domains[1].vcpus[1]
+            .nmi_pending
+            .store(true, Ordering::SeqCst);
+    });
+}
+
+#[test]
+fn a_vcpu_that_is_queued_nowhere_twice_or_elsewhere() {
+    let name = "schedule: a queued vCPU is in its queue once, and in no other";
+    breaks(
+        name,
+        &["d1 v1 is queued on 0, and that queue holds it 0 times"],
+        |house| {
+            queue(house, 1);
+            house.kernel.processors[0].sabotage_queue(|queue| queue.clear());
+        },
+    );
+    breaks(name, &["found 2 times"], |house| {
+        queue(house, 1);
+        let processor = &house.kernel.processors[0];
+        processor.sabotage_queue(|queue| queue.extend(queue.clone()));
+    });
+    breaks(name, &["queue 1 holds d1 v1, which is Queued(0)"], |house| {
+        queue(house, 1);
+        let vcpu = testing::vcpu(&house.domains[1], 1);
+        house.kernel.processors[1].sabotage_queue(|queue| queue.push_back(vcpu));
+    });
+}
+
+#[test]
+fn a_vcpu_that_is_queued_where_it_may_not_run() {
+    breaks(
+        "schedule: a vCPU may run where it is queued",
+        &["queue 0 holds d1 v1, which may run on 0x2"],
+        |house| {
+            queue(house, 1);
+            house.domains[1].vcpus[1].hard_affinity.store(2, Ordering::SeqCst);
+        },
+    );
+}
+
+#[test]
+fn two_on_one_processor() {
+    breaks(
+        "schedule: one vCPU runs on a processor",
+        &["d2 v0 and d1 v0 run on 1"],
+        |house| {
+            for domain in [1, 2] {
+                let vcpu = &house.domains[domain].vcpus[0];
+                *vcpu.place.lock() = Place::Running(1);
+                vcpu.runstate.lock().info.state = runstate::RUNNING;
+                vcpu.stops.store(0, Ordering::SeqCst);
+            }
+        },
+    );
+}
+
+#[test]
+fn idleness_beside_work() {
+    breaks(
+        "schedule: no processor idles beside a vCPU that it may run",
+        &["processor 1 idles, and d1 v1 waits in queue 0"],
+        |house| {
+            queue(house, 1);
+            house.kernel.processors[1].sabotage_idle(true);
+        },
+    );
+}
+
+#[test]
+fn a_queue_that_would_have_to_grow() {
+    breaks(
+        "schedule: queues have a place set aside for each vCPU",
+        &["places for 6 vCPUs"],
+        |house| house.kernel.processors[0].sabotage_queue(|queue| queue.shrink_to(0)),
+    );
+}
+
+/// Have a domain's second vCPU wait for processor 0.
+fn queue(house: &House, domain: usize) {
+    let vcpu = testing::vcpu(&house.domains[domain], 1);
+    vcpu.stops.store(0, Ordering::SeqCst);
+    house.kernel.reconsider(&vcpu);
+    assert_eq!(*vcpu.place.lock(), Place::Queued(0));
+    assert_eq!(house.audit(), Ok(()));
+}
