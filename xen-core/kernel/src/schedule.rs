@@ -443,7 +443,7 @@ impl<M: Machine> Kernel<M> {
                 };
                 drop(there.remove(index));
                 drop(there);
-                *place = Place::Off;
+                self.rest(vcpu, &mut place, self.machine.now());
                 drop(place);
                 self.reconsider(vcpu);
             }

@@ -8,7 +8,9 @@
 //! The same code runs on the metal (the direct map's base is a constant of the address space) and on the host (the base
 //! is an arena's address), so that simulated machines exercise exactly what ships.
 
-use crate::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+// Points of interleaving are where frames change hands and where guests' bytes are touched, each named below: not every word
+// of every table.
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::address::{HostAddress, HostFrame, Order, PAGE_SIZE};
 use crate::sync::{Lock, interleave};
@@ -211,6 +213,7 @@ impl Memory {
 
     /// What the frame table says of a frame; frames outside it are [`FrameUse::Reserved`].
     pub fn frame_info(&self, frame: HostFrame) -> FrameInfo {
+        interleave();
         let bits = self
             .table
             .get(frame.0 as usize)
@@ -287,6 +290,7 @@ impl Memory {
     /// One more reference to a guest's frame, whoever owns it. `None` for frames that are no guest's.
     pub(crate) fn reference(&'static self, frame: HostFrame) -> Option<FrameReference> {
         let entry = &self.table.get(frame.0 as usize)?.0;
+        interleave();
         let mut bits = entry.load(Ordering::Acquire);
         loop {
             let count = bits & COUNT_MASK;
@@ -296,6 +300,7 @@ impl Memory {
             {
                 return None;
             }
+            interleave();
             match entry.compare_exchange_weak(bits, bits + 1, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
                     return Some(FrameReference {
@@ -444,6 +449,7 @@ impl Memory {
     /// Drop one reference; true when it was the last, and the frame is now scrubbed and free (but in no list yet).
     fn put_frame(&self, frame: HostFrame) -> bool {
         let entry = &self.table[frame.0 as usize].0;
+        interleave();
         let before = entry.fetch_sub(1, Ordering::AcqRel);
         assert!(before & COUNT_MASK != 0, "a reference dropped twice");
         if before & COUNT_MASK != 1 {
@@ -702,6 +708,7 @@ impl FrameReference {
     }
 
     fn atomic<A>(&self, offset: usize) -> Result<&A, OutOfPage> {
+        interleave();
         let cell = self.check(offset, size_of::<A>())?;
         if !cell.cast::<A>().is_aligned() {
             return Err(OutOfPage);

@@ -5,10 +5,14 @@
 //! inside [`Detached`], which can be given up only against a [`Flushed`] proof: no frame is freed while some processor's
 //! TLB may still reach it. A `Detached` that is forgotten leaks memory; it never frees early.
 
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::Ordering;
+use crate::sync::{atomic, interleave};
+// Entries are the walking hardware's. They change under a lock of the tables' owner, and those changes are the points of
+// interleaving; looks are none.
 use alloc::sync::Arc;
 use core::marker::PhantomData;
 use core::ops::Range;
+use core::sync::atomic::AtomicU64;
 
 use crate::address::{GuestFrame, HostFrame, Order};
 use crate::memory::{FrameReference, FrameUse, Memory, OutOfMemory};
@@ -238,7 +242,7 @@ impl Flushed {
 /// anyone else holds it, dropping the tables leaks them rather than freeing what hardware may still walk.
 pub struct TableRoot {
     frame: HostFrame,
-    generation: AtomicU64,
+    generation: atomic::AtomicU64,
 }
 
 impl TableRoot {
@@ -248,14 +252,14 @@ impl TableRoot {
     }
 
     /// Counts removals: a processor whose TLB was filled under an older generation flushes before it enters the guest.
-    pub fn generation(&self) -> &AtomicU64 {
+    pub fn generation(&self) -> &atomic::AtomicU64 {
         &self.generation
     }
 }
 
 /// Where the next tables' generations begin. Apart from all others', so that a root frame that is used again is not taken
 /// for the tables it held before.
-static FIRST_GENERATION: AtomicU64 = AtomicU64::new(1);
+static FIRST_GENERATION: atomic::AtomicU64 = atomic::AtomicU64::new(1);
 
 /// One guest's stage-two tables.
 pub struct StageTwo<F: Format> {
@@ -272,7 +276,7 @@ impl<F: Format> StageTwo<F> {
     /// [`OutOfMemory`] when there is no frame for the root.
     pub fn new(memory: &'static Memory) -> Result<Self, OutOfMemory> {
         let root = memory.allocate_core(Order::PAGE).ok_or(OutOfMemory)?;
-        let generation = AtomicU64::new(FIRST_GENERATION.fetch_add(1 << 32, Ordering::Relaxed));
+        let generation = atomic::AtomicU64::new(FIRST_GENERATION.fetch_add(1 << 32, Ordering::Relaxed));
         let shared = crate::fallible::arc(TableRoot {
             frame: root,
             generation,
@@ -378,6 +382,7 @@ impl<F: Format> StageTwo<F> {
             Err(error) => return Err((block, error)),
         };
         let (frame, _) = block.into_raw();
+        interleave();
         slot.store(
             F::leaf(frame, level, permissions, false, kind as u64),
             Ordering::Release,
@@ -399,6 +404,7 @@ impl<F: Format> StageTwo<F> {
             return Err(MapError::NotADevice);
         }
         let slot = self.empty_slot(at, Order::PAGE, 0)?;
+        interleave();
         slot.store(
             F::leaf(frame, 0, permissions, true, EntryKind::Device as u64),
             Ordering::Release,
@@ -424,6 +430,7 @@ impl<F: Format> StageTwo<F> {
                     .memory
                     .allocate_core(Order::PAGE)
                     .ok_or(MapError::OutOfMemory)?;
+                interleave();
                 slot.store(F::table(lower), Ordering::Release);
                 self.tables += 1;
                 lower
@@ -476,6 +483,7 @@ impl<F: Format> StageTwo<F> {
                 table = self.split(table, index, level)?;
                 level -= 1;
             } else {
+                interleave();
                 let before = self.entry(table, index).swap(0, Ordering::AcqRel);
                 return Ok(self.detach(before, level));
             }
@@ -506,6 +514,7 @@ impl<F: Format> StageTwo<F> {
             let leaf = F::leaf(frame, below, F::permissions(entry), device, F::tag(entry));
             self.entry(lower, slot as usize).store(leaf, Ordering::Relaxed);
         }
+        interleave();
         self.entry(table, index).store(F::table(lower), Ordering::Release);
         self.tables += 1;
         Ok(lower)
@@ -526,6 +535,7 @@ impl<F: Format> StageTwo<F> {
             if level == 0 {
                 let device = F::tag(entry) == EntryKind::Device as u64;
                 let leaf = F::leaf(F::frame(entry), 0, permissions, device, F::tag(entry));
+                interleave();
                 self.entry(table, index).store(leaf, Ordering::Release);
                 return Ok(true);
             }

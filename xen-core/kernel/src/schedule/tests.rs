@@ -547,3 +547,18 @@ fn a_destroyed_domain_waits_in_no_queue() {
     drop(vcpu);
     assert_eq!(Arc::strong_count(&domain), 1);
 }
+
+#[test]
+fn a_vcpu_that_is_moved_while_it_may_not_run_is_not_waiting_to_run() {
+    let kernel = shared_kernel(2);
+    let vcpu = sleeper(&kernel, 1);
+    kernel.reconsider(&vcpu);
+    let Place::Queued(queue) = *vcpu.place.lock() else {
+        panic!("it waits for a processor");
+    };
+    vcpu.pauses.fetch_add(1, Ordering::SeqCst);
+    vcpu.hard_affinity.store(1 << (1 - queue), Ordering::SeqCst);
+    kernel.place_again(&vcpu);
+    assert_eq!(*vcpu.place.lock(), Place::Off);
+    assert_eq!(vcpu.runstate.lock().at(0).state, runstate::OFFLINE);
+}

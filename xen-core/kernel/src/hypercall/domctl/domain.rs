@@ -280,6 +280,9 @@ pub fn info_of<M: Machine>(kernel: &Kernel<M>, domain: &Arc<Domain<M>>) -> Domai
     let reason = lifecycle.shutdown.or(lifecycle.shutdown_code);
     flags |= reason.map_or(u32::MAX, u32::from) << info_flag::SHUTDOWN_SHIFT;
     let allotted = domain.allotted_vcpus.load(Ordering::Relaxed);
+    // One lock after the other.
+    let handle = *domain.handle.lock();
+    let address_bits = domain.cpu_policy.lock().address_bits();
     DomainInfo {
         domain: domain.id,
         flags,
@@ -290,8 +293,8 @@ pub fn info_of<M: Machine>(kernel: &Kernel<M>, domain: &Arc<Domain<M>>) -> Domai
         cpu_time,
         number_of_online_vcpus: online,
         max_vcpu_id: allotted.checked_sub(1).unwrap_or(INVALID_MAX_VCPU_ID),
-        handle: *domain.handle.lock(),
-        guest_physical_address_bits: domain.cpu_policy.lock().address_bits() as u8,
+        handle,
+        guest_physical_address_bits: address_bits as u8,
         arch_config: ArchDomainConfig {
             emulation_flags: emulation::LAPIC
                 | if domain.io_apic.is_some() {
