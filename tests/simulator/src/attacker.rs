@@ -200,7 +200,9 @@ impl Attacker {
                 read,
             };
             let entry = lesson.element::<hypercall_abi::xen::MulticallEntry>(list, index as u64);
-            let Some(entry) = entry.filter(|entry| entry.op == call.number) else { return };
+            let Some(entry) = entry.filter(|entry| entry.op == call.number) else {
+                return;
+            };
             lesson.result = entry.result as i64;
             request::learn(&mut lesson);
         }

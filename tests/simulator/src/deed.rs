@@ -59,7 +59,10 @@ impl fmt::Display for Deed<'_> {
             Deed::Hypercall(request) => write!(f, "{request}"),
             Deed::Store { address, bytes } => {
                 write!(f, "store {address:#x} <-")?;
-                bytes.iter().take(32).try_for_each(|byte| write!(f, " {byte:02x}"))?;
+                bytes
+                    .iter()
+                    .take(32)
+                    .try_for_each(|byte| write!(f, " {byte:02x}"))?;
                 if bytes.len() > 32 {
                     write!(f, " ... ({} bytes)", bytes.len())?;
                 }

@@ -76,7 +76,11 @@ fn cpuid(maker: &mut Maker<'_>, exit: &mut GuestExit) -> Exit {
         _ => maker.numbers.word(),
     };
     set(exit, register::RAX, leaf);
-    let subleaf = if maker.numbers.chance(3, 4) { maker.numbers.below(4) } else { maker.numbers.word() };
+    let subleaf = if maker.numbers.chance(3, 4) {
+        maker.numbers.below(4)
+    } else {
+        maker.numbers.word()
+    };
     set(exit, register::RCX, subleaf);
     Exit::CpuId
 }
@@ -84,10 +88,46 @@ fn cpuid(maker: &mut Maker<'_>, exit: &mut GuestExit) -> Exit {
 /// MSRs that somebody decides about, and their neighbours.
 fn msr(numbers: &mut Numbers) -> u32 {
     const KNOWN: [u32; 40] = [
-        0x10, 0x17, 0x1b, 0x8b, 0xfe, 0x174, 0x175, 0x176, 0x179, 0x17a, 0x1d9, 0x200, 0x20f, 0x210, 0x250, 0x258, 0x26f,
-        0x277, 0x2ff, 0x400, 0x407, 0x408, 0x4000_0000, 0xc000_0080, 0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084,
-        0xc000_0100, 0xc000_0101, 0xc000_0102, 0xc000_0103, 0xc001_0000, 0xc001_0007, 0xc001_0010, 0xc001_0015,
-        0xc001_001f, 0xc001_0020, 0xc001_1029, 0xc001_0114,
+        0x10,
+        0x17,
+        0x1b,
+        0x8b,
+        0xfe,
+        0x174,
+        0x175,
+        0x176,
+        0x179,
+        0x17a,
+        0x1d9,
+        0x200,
+        0x20f,
+        0x210,
+        0x250,
+        0x258,
+        0x26f,
+        0x277,
+        0x2ff,
+        0x400,
+        0x407,
+        0x408,
+        0x4000_0000,
+        0xc000_0080,
+        0xc000_0081,
+        0xc000_0082,
+        0xc000_0083,
+        0xc000_0084,
+        0xc000_0100,
+        0xc000_0101,
+        0xc000_0102,
+        0xc000_0103,
+        0xc001_0000,
+        0xc001_0007,
+        0xc001_0010,
+        0xc001_0015,
+        0xc001_001f,
+        0xc001_0020,
+        0xc001_1029,
+        0xc001_0114,
     ];
     match numbers.below(8) {
         0..4 => numbers.pick(&KNOWN),
@@ -132,7 +172,12 @@ fn write_msr(maker: &mut Maker<'_>, exit: &mut GuestExit) -> Exit {
     let number = msr(maker.numbers);
     let value = match number {
         // Enabled, in x2APIC mode, or in impossible states.
-        0x1b => APIC_PAGE | maker.numbers.pick(&[0x800, 0x900, 0xc00, 0xd00, 0x400, 0, 0x1000]),
+        0x1b => {
+            APIC_PAGE
+                | maker
+                    .numbers
+                    .pick(&[0x800, 0x900, 0xc00, 0xd00, 0x400, 0, 0x1000])
+        }
         0x4000_0000 => maker.frame_of(Use::Memory) << 12 | maker.numbers.pick(&[0, 0, 0, 1]),
         0xc000_0080 => maker.numbers.pick(&[0x500, 0xd01, 0x501, 0x1501, 0, 1 << 12]),
         0x800..=0x8ff => apic_value(maker, (number - 0x800) * 16),
@@ -140,7 +185,11 @@ fn write_msr(maker: &mut Maker<'_>, exit: &mut GuestExit) -> Exit {
         _ => maker.numbers.word(),
     };
     set(exit, register::RCX, u64::from(number));
-    set(exit, register::RAX, value & 0xffff_ffff | if maker.numbers.chance(1, 8) { 1 << 40 } else { 0 });
+    set(
+        exit,
+        register::RAX,
+        value & 0xffff_ffff | if maker.numbers.chance(1, 8) { 1 << 40 } else { 0 },
+    );
     set(exit, register::RDX, value >> 32);
     Exit::WriteMsr
 }
@@ -152,7 +201,9 @@ fn apic_value(maker: &mut Maker<'_>, offset: u32) -> u64 {
         apic::TASK_PRIORITY => maker.numbers.below(256),
         apic::END_OF_INTERRUPT | apic::ERROR_STATUS => 0,
         apic::SPURIOUS_VECTOR => maker.numbers.pick(&[0x1ff, 0x1ff, 0xff, 0x11f]),
-        apic::TIMER_VECTOR | apic::ERROR_VECTOR => vector | maker.numbers.pick(&[0, 0, 1 << 16, 1 << 17, 1 << 18, 3 << 17]),
+        apic::TIMER_VECTOR | apic::ERROR_VECTOR => {
+            vector | maker.numbers.pick(&[0, 0, 1 << 16, 1 << 17, 1 << 18, 3 << 17])
+        }
         apic::TIMER_INITIAL => maker.numbers.pick(&[0, 1, 1000, 100_000, u64::from(u32::MAX)]),
         apic::TIMER_DIVIDE => maker.numbers.pick(&[0, 1, 2, 3, 8, 9, 10, 11, 15]),
         apic::COMMAND_LOW => command(maker, vector),
@@ -164,20 +215,36 @@ fn apic_value(maker: &mut Maker<'_>, offset: u32) -> u64 {
 
 /// An interprocessor interrupt: fixed, lowest priority, NMI, INIT, start-up, or modes that do not exist.
 fn command(maker: &mut Maker<'_>, vector: u64) -> u64 {
-    let mode = maker.numbers.weighted(&[(0, 12), (1, 3), (2, 1), (3, 1), (4, 3), (5, 1), (6, 2), (7, 1)]);
-    let vector = if maker.numbers.chance(1, 16) { maker.numbers.below(16) } else { vector };
+    let mode = maker
+        .numbers
+        .weighted(&[(0, 12), (1, 3), (2, 1), (3, 1), (4, 3), (5, 1), (6, 2), (7, 1)]);
+    let vector = if maker.numbers.chance(1, 16) {
+        maker.numbers.below(16)
+    } else {
+        vector
+    };
     let shorthand = maker.numbers.weighted(&[(0, 6), (1, 4), (2, 1), (3, 3)]);
     let logical = maker.numbers.below(4) / 3;
     // INIT of oneself and of all would leave nobody who works on.
-    let shorthand = if mode == 5 && !maker.numbers.chance(1, 8) { 0 } else { shorthand };
+    let shorthand = if mode == 5 && !maker.numbers.chance(1, 8) {
+        0
+    } else {
+        shorthand
+    };
     let destination = u64::from(maker.any_vcpu() * 2);
     vector | mode << 8 | logical << 11 | 1 << 14 | shorthand << 18 | destination << 32
 }
 
 fn port(maker: &mut Maker<'_>, exit: &mut GuestExit) -> Exit {
-    let harmless = [0x20, 0x21, 0x40, 0x42, 0x43, 0x60, 0x61, 0x70, 0x71, 0x80, 0xed, 0x3f8, 0xcf8, 0xcfc, 0xffff];
+    let harmless = [
+        0x20, 0x21, 0x40, 0x42, 0x43, 0x60, 0x61, 0x70, 0x71, 0x80, 0xed, 0x3f8, 0xcf8, 0xcfc, 0xffff,
+    ];
     let any = maker.numbers.next() as u16;
-    let port = if maker.numbers.chance(3, 4) { maker.numbers.pick(&harmless) } else { any };
+    let port = if maker.numbers.chance(3, 4) {
+        maker.numbers.pick(&harmless)
+    } else {
+        any
+    };
     let read = maker.numbers.chance(1, 2) || maker.knowledge.privileged && ends_the_machine(port);
     let size = maker.numbers.pick(&[1, 1, 2, 4]);
     let string = maker.numbers.chance(1, 16);
@@ -207,11 +274,19 @@ fn halt(maker: &mut Maker<'_>, exit: &mut GuestExit) -> Exit {
 }
 
 fn extended_control(maker: &mut Maker<'_>, exit: &mut GuestExit) -> Exit {
-    let index = if maker.numbers.chance(7, 8) { 0 } else { maker.numbers.word() };
+    let index = if maker.numbers.chance(7, 8) {
+        0
+    } else {
+        maker.numbers.word()
+    };
     let value = maker.numbers.pick(&[1, 3, 7, 7, 5, 0, 2, 0xff, 1 << 9]);
     set(exit, register::RCX, index);
     set(exit, register::RAX, value);
-    set(exit, register::RDX, if maker.numbers.chance(1, 8) { 1 } else { 0 });
+    set(
+        exit,
+        register::RDX,
+        if maker.numbers.chance(1, 8) { 1 } else { 0 },
+    );
     Exit::SetExtendedControl
 }
 
@@ -251,7 +326,10 @@ fn fault(maker: &mut Maker<'_>, exit: &mut GuestExit) -> Exit {
         0..3 => (APIC_PAGE + u64::from(maker.numbers.pick(&X2APIC)), true),
         3 => (IO_APIC_PAGE + maker.numbers.pick(&[0, 0x10, 0x20, 0x40, 4]), true),
         4 | 5 => (maker.frame_of(Use::Hole) << 12 | maker.numbers.below(4096), false),
-        6 => (maker.frame_of(Use::Grant) << 12 | maker.numbers.below(4096), false),
+        6 => (
+            maker.frame_of(Use::Grant) << 12 | maker.numbers.below(4096),
+            false,
+        ),
         _ => (maker.numbers.word() & 0x000f_ffff_ffff_ffff, false),
     };
     let (code, write) = maker.numbers.pick(&INSTRUCTIONS);
@@ -264,7 +342,11 @@ fn fault(maker: &mut Maker<'_>, exit: &mut GuestExit) -> Exit {
     set(exit, register::RAX, value);
     set(exit, register::RCX, value);
     instruction(maker, exit, code);
-    let write = if device { write } else { write ^ maker.numbers.chance(1, 16) };
+    let write = if device {
+        write
+    } else {
+        write ^ maker.numbers.chance(1, 16)
+    };
     Exit::StageTwoFault {
         address: GuestAddress(address),
         write,

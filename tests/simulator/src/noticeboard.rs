@@ -70,7 +70,8 @@ impl Noticeboard {
     /// A domain has ended, and with it all it offered.
     pub fn leave(&mut self, id: DomainId) {
         self.domains.remove(|notice| notice.id == id);
-        self.grants.remove(|notice| notice.granter == id || notice.to == id);
+        self.grants
+            .remove(|notice| notice.granter == id || notice.to == id);
         self.ports
             .remove(|notice| notice.owner == id || notice.waits_for == id);
         self.ended.remove(|&other| other == id);
@@ -96,8 +97,9 @@ impl Noticeboard {
 
     /// A grant offered to `me`.
     pub fn grant_for(&self, me: DomainId, writable: bool, numbers: &mut Numbers) -> Option<GrantNotice> {
-        self.grants
-            .pick_if(numbers, |notice| notice.to == me && (notice.writable || !writable))
+        self.grants.pick_if(numbers, |notice| {
+            notice.to == me && (notice.writable || !writable)
+        })
     }
 
     /// A port that waits for `me`.

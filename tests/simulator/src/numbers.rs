@@ -20,7 +20,10 @@ impl Numbers {
     }
 
     /// The next number.
-    #[allow(clippy::should_implement_trait, reason = "it never ends: an iterator's Option would be noise")]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "it never ends: an iterator's Option would be noise"
+    )]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -79,7 +82,9 @@ impl Numbers {
             5 => 1 << self.below(64),
             6 => (1u64 << self.below(64)).wrapping_sub(1),
             7 => (1u64 << self.below(64)).wrapping_add(1),
-            8 => (self.below(64) << 12).wrapping_add(self.below(17)).wrapping_sub(8),
+            8 => (self.below(64) << 12)
+                .wrapping_add(self.below(17))
+                .wrapping_sub(8),
             9 => u64::MAX - self.below(4096),
             10 => u64::from(u16::MAX) + self.below(2),
             _ => u64::MAX << self.below(64),

@@ -45,21 +45,34 @@ pub fn make(maker: &mut Maker<'_>, store: &mut Store) -> bool {
 
 /// An entry of the table that is not one of those which the toolstack fills in.
 fn any_reference(maker: &mut Maker<'_>) -> u32 {
-    let frame = if maker.knowledge.table[1] != 0 && maker.numbers.chance(1, 4) { ENTRIES } else { 0 };
+    let frame = if maker.knowledge.table[1] != 0 && maker.numbers.chance(1, 4) {
+        ENTRIES
+    } else {
+        0
+    };
     frame + reserved::COUNT + maker.numbers.below(64) as u32
 }
 
 /// Lend a frame to somebody.
 fn grant(maker: &mut Maker<'_>, store: &mut Store) -> bool {
     let reference = any_reference(maker);
-    let Some(address) = maker.knowledge.entry_address(reference) else { return false };
-    let to = if maker.numbers.chance(1, 16) { maker.knowledge.id } else { maker.peer() };
+    let Some(address) = maker.knowledge.entry_address(reference) else {
+        return false;
+    };
+    let to = if maker.numbers.chance(1, 16) {
+        maker.knowledge.id
+    } else {
+        maker.peer()
+    };
     let valid = maker.frame_of(Use::Memory);
     let frame = maker.frame(valid);
     let writable = maker.numbers.chance(2, 3);
     let read_only = if writable { 0 } else { entry_flag::READ_ONLY };
     let me = maker.knowledge.id;
-    maker.knowledge.offers.remove(|offer| offer.reference == reference);
+    maker
+        .knowledge
+        .offers
+        .remove(|offer| offer.reference == reference);
     maker
         .board
         .grants
@@ -90,7 +103,9 @@ fn grant(maker: &mut Maker<'_>, store: &mut Store) -> bool {
 fn tamper_with_grant(maker: &mut Maker<'_>, store: &mut Store) -> bool {
     let offer = maker.knowledge.offers.pick(maker.numbers);
     let reference = offer.map_or(8, |offer| offer.reference);
-    let Some(address) = maker.knowledge.entry_address(reference) else { return false };
+    let Some(address) = maker.knowledge.entry_address(reference) else {
+        return false;
+    };
     let (to, frame) = offer.map_or((DomainId(0), 0), |offer| (offer.to, offer.frame));
     match maker.numbers.below(6) {
         // Taken back.
@@ -100,7 +115,10 @@ fn tamper_with_grant(maker: &mut Maker<'_>, store: &mut Store) -> bool {
                 .board
                 .grants
                 .remove(|notice| (notice.granter, notice.reference) == (me, reference));
-            maker.knowledge.offers.remove(|offer| offer.reference == reference);
+            maker
+                .knowledge
+                .offers
+                .remove(|offer| offer.reference == reference);
             store.put(address, &0u16)
         }
         2 => {
@@ -139,9 +157,15 @@ fn tamper_with_grant(maker: &mut Maker<'_>, store: &mut Store) -> bool {
 
 /// Take an event off its queue, mask it, or write nonsense into its word.
 fn event_word(maker: &mut Maker<'_>, store: &mut Store) -> bool {
-    let port = maker.knowledge.ports.pick(maker.numbers).map_or(1, |own| own.port);
+    let port = maker
+        .knowledge
+        .ports
+        .pick(maker.numbers)
+        .map_or(1, |own| own.port);
     let mut pages = maker.knowledge.event_pages.iter();
-    let Some(page) = pages.nth((port / fifo::WORDS_PER_PAGE) as usize) else { return false };
+    let Some(page) = pages.nth((port / fifo::WORDS_PER_PAGE) as usize) else {
+        return false;
+    };
     let address = (page << 12) + u64::from(port % fifo::WORDS_PER_PAGE) * 4;
     let value = match maker.numbers.below(8) {
         0..4 => 0,
@@ -154,7 +178,9 @@ fn event_word(maker: &mut Maker<'_>, store: &mut Store) -> bool {
 }
 
 fn control_block(maker: &mut Maker<'_>, store: &mut Store) -> bool {
-    let Some((frame, offset)) = maker.knowledge.control_blocks.pick(maker.numbers) else { return false };
+    let Some((frame, offset)) = maker.knowledge.control_blocks.pick(maker.numbers) else {
+        return false;
+    };
     let address = (frame << 12) + u64::from(offset);
     if maker.numbers.chance(3, 4) {
         // Seen.
@@ -177,8 +203,14 @@ fn shared_info(maker: &mut Maker<'_>, store: &mut Store) -> bool {
         return false;
     }
     let vcpu = u64::from(maker.any_vcpu());
-    let word = if maker.numbers.chance(7, 8) { 0 } else { maker.numbers.below(64) };
-    let value = maker.numbers.pick(&[0, 0, 0, u64::MAX, 1 << 5, 0x5555_5555_5555_5555]);
+    let word = if maker.numbers.chance(7, 8) {
+        0
+    } else {
+        maker.numbers.below(64)
+    };
+    let value = maker
+        .numbers
+        .pick(&[0, 0, 0, u64::MAX, 1 << 5, 0x5555_5555_5555_5555]);
     let page = frame << 12;
     match maker.numbers.below(8) {
         // Upcall seen, selector taken.
@@ -195,15 +227,25 @@ fn shared_info(maker: &mut Maker<'_>, store: &mut Store) -> bool {
 
 /// A place that the core writes to.
 fn area(maker: &mut Maker<'_>, store: &mut Store) -> bool {
-    let Some(address) = maker.knowledge.areas.pick(maker.numbers) else { return false };
-    let value = if maker.numbers.chance(1, 2) { 0 } else { maker.numbers.next() };
+    let Some(address) = maker.knowledge.areas.pick(maker.numbers) else {
+        return false;
+    };
+    let value = if maker.numbers.chance(1, 2) {
+        0
+    } else {
+        maker.numbers.next()
+    };
     store.put(address, &[value; 4])
 }
 
 /// Some memory, one's own or another's.
 fn anywhere(maker: &mut Maker<'_>, store: &mut Store) -> bool {
-    let what = maker.numbers.pick(&[Use::Memory, Use::Memory, Use::Grant, Use::Foreign]);
-    let Some(frame) = maker.knowledge.frames.pick(what, maker.numbers) else { return false };
+    let what = maker
+        .numbers
+        .pick(&[Use::Memory, Use::Memory, Use::Grant, Use::Foreign]);
+    let Some(frame) = maker.knowledge.frames.pick(what, maker.numbers) else {
+        return false;
+    };
     let address = (frame << 12) + maker.numbers.below(4096 - 64);
     let words: [u64; 8] = core::array::from_fn(|_| maker.numbers.word());
     store.put(address, &words)

@@ -39,7 +39,13 @@ impl Frames {
     /// Memory at the first `pages`, nothing elsewhere.
     pub fn new(pages: u64) -> Self {
         let pages = pages.min(WINDOW as u64 / 2);
-        let uses = core::array::from_fn(|frame| if (frame as u64) < pages { Use::Memory } else { Use::Hole });
+        let uses = core::array::from_fn(|frame| {
+            if (frame as u64) < pages {
+                Use::Memory
+            } else {
+                Use::Hole
+            }
+        });
         Frames { uses, pages }
     }
 
@@ -55,7 +61,10 @@ impl Frames {
 
     /// Note what a frame is.
     pub fn set(&mut self, frame: u64, what: Use) {
-        if let Some(place) = usize::try_from(frame).ok().and_then(|index| self.uses.get_mut(index)) {
+        if let Some(place) = usize::try_from(frame)
+            .ok()
+            .and_then(|index| self.uses.get_mut(index))
+        {
             *place = what;
         }
     }
@@ -90,8 +99,16 @@ mod tests {
     fn what_was_noted_is_found() {
         let mut frames = Frames::new(16);
         let mut numbers = Numbers::new(1);
-        assert!(frames.pick(Use::Memory, &mut numbers).is_some_and(|frame| frame < 16));
-        assert!(frames.pick(Use::Hole, &mut numbers).is_some_and(|frame| frame >= 16));
+        assert!(
+            frames
+                .pick(Use::Memory, &mut numbers)
+                .is_some_and(|frame| frame < 16)
+        );
+        assert!(
+            frames
+                .pick(Use::Hole, &mut numbers)
+                .is_some_and(|frame| frame >= 16)
+        );
         assert_eq!(frames.pick(Use::Grant, &mut numbers), None);
         frames.set(3, Use::Grant);
         assert_eq!(frames.pick(Use::Grant, &mut numbers), Some(3));

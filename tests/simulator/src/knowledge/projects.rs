@@ -182,7 +182,9 @@ mod tests {
     fn a_project_is_taken_once() {
         let mut projects = Projects::default();
         let mut numbers = Numbers::new(1);
-        let mut taken: Vec<usize> = (0..MOST_PROJECTS).filter_map(|_| projects.take(&mut numbers)).collect();
+        let mut taken: Vec<usize> = (0..MOST_PROJECTS)
+            .filter_map(|_| projects.take(&mut numbers))
+            .collect();
         taken.sort_unstable();
         assert_eq!(taken, (0..MOST_PROJECTS).collect::<Vec<_>>());
         assert_eq!(projects.take(&mut numbers), None);

@@ -83,7 +83,9 @@ pub fn learn(lesson: &mut Lesson<'_>) {
     if lesson.call.project.is_some() || !lesson.knowledge.privileged {
         return;
     }
-    let Some(request) = lesson.value::<Domctl>(lesson.call.arguments[0]) else { return };
+    let Some(request) = lesson.value::<Domctl>(lesson.call.arguments[0]) else {
+        return;
+    };
     match lesson.call.operation {
         // Nobody wants this one: it is a domain that the confused forget, or destroy.
         op::CREATE_DOMAIN if lesson.succeeded() => lesson.board.enter(DomainNotice {
@@ -106,10 +108,10 @@ pub fn learn(lesson: &mut Lesson<'_>) {
                 });
             }
         }
-        _ if lesson.result == hypercall_abi::Error::ESRCH.as_result() => {
-            if request.domain != lesson.knowledge.id && lesson.board.domain(request.domain).is_some() {
-                gone(lesson, request.domain);
-            }
+        _ if lesson.result == hypercall_abi::Error::ESRCH.as_result()
+            && lesson.board.domain(request.domain).is_some() =>
+        {
+            gone(lesson, request.domain);
         }
         _ => {}
     }

@@ -1,9 +1,9 @@
 //! The arguments of `domctl`: valid ones for a domain, as a toolstack would make them.
 
 use hypercall_abi::domctl::{
-    CpuPolicy, CreateDomain, Domctl, HvmContext, MaxMemory, MaxVcpus, NodeAffinity, PagingMempool, SchedCredit,
-    SchedulerOp, SendTrigger, SetDomainHandle, TscInfo, VcpuAffinity, VcpuInfo, affinity_flag, create_flag, op,
-    scheduler, scheduler_command, trigger,
+    CpuPolicy, CreateDomain, Domctl, HvmContext, MaxMemory, MaxVcpus, NodeAffinity, PagingMempool,
+    SchedCredit, SchedulerOp, SendTrigger, SetDomainHandle, TscInfo, VcpuAffinity, VcpuInfo, affinity_flag,
+    create_flag, op, scheduler, scheduler_command, trigger,
 };
 use hypercall_abi::hvm::save::{Cpu, Descriptor, Header, MAGIC, Mtrr, VERSION, kind};
 use hypercall_abi::xen::{ArchDomainConfig, ControlBitmap, CpuidLeaf, MsrEntry, cpu_policy, emulation};
@@ -37,9 +37,15 @@ pub fn create(maker: &mut Maker<'_>, vcpus: u32) -> Domctl {
         DomainId(0)
     };
     let mut request = Domctl::new(op::CREATE_DOMAIN, maker.domain(number));
-    let extra = maker.numbers.pick(&[0, 0, 0, create_flag::STORE_DOMAIN, create_flag::OUT_OF_SYNC_OFF]);
+    let extra = maker
+        .numbers
+        .pick(&[0, 0, 0, create_flag::STORE_DOMAIN, create_flag::OUT_OF_SYNC_OFF]);
     let valid = create_flag::HVM | create_flag::HAP | extra;
-    let flags = if maker.wrong() { valid ^ (1 << maker.numbers.below(9)) } else { valid };
+    let flags = if maker.wrong() {
+        valid ^ (1 << maker.numbers.below(9))
+    } else {
+        valid
+    };
     let max_vcpus = if maker.wrong() {
         maker.numbers.pick(&[0, 33, 64, 127, 128, 129, u32::MAX])
     } else {
@@ -109,7 +115,12 @@ pub fn make(maker: &mut Maker<'_>, operation: u32, subject: &Subject) -> Domctl 
             let (hard, soft) = (bitmap(maker, all), bitmap(maker, all));
             request.set_view(&VcpuAffinity {
                 vcpu,
-                flags: flags | if maker.numbers.chance(1, 8) { affinity_flag::FORCE } else { 0 },
+                flags: flags
+                    | if maker.numbers.chance(1, 8) {
+                        affinity_flag::FORCE
+                    } else {
+                        0
+                    },
                 hard,
                 soft,
             });
@@ -120,10 +131,7 @@ pub fn make(maker: &mut Maker<'_>, operation: u32, subject: &Subject) -> Domctl 
         }),
         op::SEND_TRIGGER => {
             let (trigger, vcpu) = (maker.number32(trigger::NMI), maker.vcpu_of(subject.vcpus));
-            request.set_view(&SendTrigger {
-                trigger,
-                vcpu,
-            });
+            request.set_view(&SendTrigger { trigger, vcpu });
         }
         op::GET_HVM_CONTEXT => {
             let needed = context_size(subject.vcpus);
@@ -139,7 +147,11 @@ pub fn make(maker: &mut Maker<'_>, operation: u32, subject: &Subject) -> Domctl 
         op::SET_CPU_POLICY => narrower_policy(maker, &mut request),
         op::GET_CPU_POLICY => {
             let asks = maker.numbers.chance(1, 4);
-            let leaves = if asks { 0 } else { maker.room(128 * size_of::<CpuidLeaf>() as u64) };
+            let leaves = if asks {
+                0
+            } else {
+                maker.room(128 * size_of::<CpuidLeaf>() as u64)
+            };
             request.set_view(&CpuPolicy {
                 number_of_leaves: maker.number32(128),
                 number_of_msrs: maker.number32(8),
@@ -191,7 +203,9 @@ fn scheduling(maker: &mut Maker<'_>, request: &mut Domctl) {
         weight: maker.number(256) as u16,
         cap: maker.zero() as u16,
     };
-    let valid = maker.numbers.pick(&[scheduler_command::GET_INFO, scheduler_command::PUT_INFO]);
+    let valid = maker
+        .numbers
+        .pick(&[scheduler_command::GET_INFO, scheduler_command::PUT_INFO]);
     let command = maker.number32(valid);
     request.set_view(&SchedulerOp {
         scheduler: maker.number32(scheduler::CREDIT2),
@@ -218,7 +232,8 @@ fn narrower_policy(maker: &mut Maker<'_>, request: &mut Domctl) {
             (0x8000_0007, cpu_policy::NO_SUBLEAF),
         ]);
         let features = matches!(leaf, 7 | 0xd | 0x8000_0007);
-        let values: [u32; 4] = core::array::from_fn(|_| if features { 0 } else { maker.numbers.next() as u32 });
+        let values: [u32; 4] =
+            core::array::from_fn(|_| if features { 0 } else { maker.numbers.next() as u32 });
         let [a, b, c, d] = values;
         let entry = CpuidLeaf {
             leaf: maker.number32(leaf),
@@ -266,7 +281,11 @@ fn context(maker: &mut Maker<'_>, request: &mut Domctl, vcpus: u32) {
         let instance = maker.number32(vcpu) as u16;
         record(maker, &mut bytes, kind::CPU, instance, cpu.as_bytes());
     }
-    let kind = if maker.wrong() { maker.numbers.below(24) as u16 } else { kind::END };
+    let kind = if maker.wrong() {
+        maker.numbers.below(24) as u16
+    } else {
+        kind::END
+    };
     record(maker, &mut bytes, kind, 0, &[]);
     let size = maker.number32(bytes.len() as u32);
     let address = maker.array(&bytes);

@@ -1,8 +1,8 @@
 //! `event_channel_op`: ports, channels between domains, interrupts, and the FIFO ABI.
 
 use hypercall_abi::event_channel::{
-    AllocUnbound, BindInterdomain, BindIpi, BindPirq, BindVcpu, BindVirq, Close, ExpandArray, FifoControlBlock,
-    InitControl, Reset, Send, SetPriority, Status, Unmask, op,
+    AllocUnbound, BindInterdomain, BindIpi, BindPirq, BindVcpu, BindVirq, Close, ExpandArray,
+    FifoControlBlock, InitControl, Reset, Send, SetPriority, Status, Unmask, op,
 };
 use hypercall_abi::hypercall::number::EVENT_CHANNEL_OP;
 use hypercall_abi::xen::virq;
@@ -51,16 +51,19 @@ pub fn make(maker: &mut Maker<'_>) {
 }
 
 fn own_port(maker: &mut Maker<'_>) -> u32 {
-    let valid = maker.knowledge.ports.pick(maker.numbers).map_or(1, |own| own.port);
+    let valid = maker
+        .knowledge
+        .ports
+        .pick(maker.numbers)
+        .map_or(1, |own| own.port);
     maker.port(valid)
 }
 
 /// A port that can be sent to.
 fn sendable(maker: &mut Maker<'_>) -> u32 {
-    let own = maker
-        .knowledge
-        .ports
-        .pick_if(maker.numbers, |own| matches!(own.bound, Bound::Interdomain(_) | Bound::Ipi));
+    let own = maker.knowledge.ports.pick_if(maker.numbers, |own| {
+        matches!(own.bound, Bound::Interdomain(_) | Bound::Ipi)
+    });
     let valid = own.map_or(1, |own| own.port);
     maker.port(valid)
 }
@@ -123,7 +126,10 @@ fn argument(maker: &mut Maker<'_>, operation: u32) -> u64 {
             })
         }
         op::BIND_VCPU => {
-            let own = maker.knowledge.ports.pick_if(maker.numbers, |own| own.bound != Bound::Ipi);
+            let own = maker
+                .knowledge
+                .ports
+                .pick_if(maker.numbers, |own| own.bound != Bound::Ipi);
             let port = maker.port(own.map_or(1, |own| own.port));
             let vcpu = maker.vcpu_of(maker.knowledge.vcpus);
             maker.structure(&BindVcpu { port, vcpu })
@@ -187,7 +193,9 @@ fn init_control(maker: &mut Maker<'_>) -> u64 {
     let valid = maker.frame_of(Use::Memory);
     let control_frame = maker.frame(valid);
     let offset = if maker.wrong() {
-        maker.numbers.pick(&[LAST as u32 + 8, LAST as u32 + 1, 4, 4095, 4096, u32::MAX - 7])
+        maker
+            .numbers
+            .pick(&[LAST as u32 + 8, LAST as u32 + 1, 4, 4095, 4096, u32::MAX - 7])
     } else {
         (maker.numbers.below(LAST / 8 + 1) * 8) as u32
     };
@@ -212,7 +220,9 @@ pub fn learn(lesson: &mut Lesson<'_>) {
     }
     match lesson.call.operation {
         op::ALLOC_UNBOUND => {
-            let Some(answer) = lesson.value::<AllocUnbound>(argument) else { return };
+            let Some(answer) = lesson.value::<AllocUnbound>(argument) else {
+                return;
+            };
             let own = matches!(answer.domain, DomainId::SELF) || answer.domain == lesson.knowledge.id;
             let me = lesson.knowledge.id;
             let remote = if answer.remote_domain == DomainId::SELF {
@@ -230,7 +240,9 @@ pub fn learn(lesson: &mut Lesson<'_>) {
             });
         }
         op::BIND_INTERDOMAIN => {
-            let Some(answer) = lesson.value::<BindInterdomain>(argument) else { return };
+            let Some(answer) = lesson.value::<BindInterdomain>(argument) else {
+                return;
+            };
             let owner = match answer.remote_domain {
                 DomainId::SELF => lesson.knowledge.id,
                 other => other,
@@ -240,35 +252,52 @@ pub fn learn(lesson: &mut Lesson<'_>) {
             lesson.board.ports.remove(bound);
         }
         op::BIND_VIRQ => {
-            let Some(answer) = lesson.value::<BindVirq>(argument) else { return };
+            let Some(answer) = lesson.value::<BindVirq>(argument) else {
+                return;
+            };
             note(lesson, answer.port, Bound::Virq(answer.virq));
         }
         op::BIND_IPI => {
-            let Some(answer) = lesson.value::<BindIpi>(argument) else { return };
+            let Some(answer) = lesson.value::<BindIpi>(argument) else {
+                return;
+            };
             note(lesson, answer.port, Bound::Ipi);
         }
         op::CLOSE => {
-            let Some(Close { port }) = lesson.value(argument) else { return };
+            let Some(Close { port }) = lesson.value(argument) else {
+                return;
+            };
             closed(lesson, port);
         }
         op::RESET => {
-            let Some(Reset { domain }) = lesson.value(argument) else { return };
+            let Some(Reset { domain }) = lesson.value(argument) else {
+                return;
+            };
             if domain == DomainId::SELF || domain == lesson.knowledge.id {
                 reset(lesson);
             }
         }
         op::STATUS => {
-            let Some(status) = lesson.value::<Status>(argument) else { return };
+            let Some(status) = lesson.value::<Status>(argument) else {
+                return;
+            };
             look(lesson, &status);
         }
         op::INIT_CONTROL => {
-            let Some(answer) = lesson.value::<InitControl>(argument) else { return };
+            let Some(answer) = lesson.value::<InitControl>(argument) else {
+                return;
+            };
             lesson.knowledge.queues |= 1u64.checked_shl(answer.vcpu).unwrap_or(0);
-            lesson.knowledge.control_blocks.push((answer.control_frame, answer.offset));
+            lesson
+                .knowledge
+                .control_blocks
+                .push((answer.control_frame, answer.offset));
             lesson.knowledge.frames.set(answer.control_frame, Use::Area);
         }
         op::EXPAND_ARRAY => {
-            let Some(ExpandArray { array_frame }) = lesson.value(argument) else { return };
+            let Some(ExpandArray { array_frame }) = lesson.value(argument) else {
+                return;
+            };
             lesson.knowledge.event_pages.push(array_frame);
             lesson.knowledge.frames.set(array_frame, Use::Area);
         }
@@ -338,7 +367,9 @@ fn refused(lesson: &mut Lesson<'_>, argument: u64) {
     let gone = lesson.result == Error::EINVAL.as_result();
     match lesson.call.operation {
         op::BIND_INTERDOMAIN if gone || lesson.result == Error::ESRCH.as_result() => {
-            let Some(request) = lesson.value::<BindInterdomain>(argument) else { return };
+            let Some(request) = lesson.value::<BindInterdomain>(argument) else {
+                return;
+            };
             let stale = (request.remote_domain, request.remote_port);
             let me = lesson.knowledge.id;
             lesson
@@ -347,7 +378,9 @@ fn refused(lesson: &mut Lesson<'_>, argument: u64) {
                 .remove(|notice| notice.waits_for == me && (notice.owner, notice.port) == stale);
         }
         op::CLOSE | op::SEND if gone => {
-            let Some(Close { port }) = lesson.value(argument) else { return };
+            let Some(Close { port }) = lesson.value(argument) else {
+                return;
+            };
             if lesson.call.operation == op::CLOSE {
                 lesson.knowledge.ports.remove(|own| own.port == port);
             }

@@ -1,6 +1,8 @@
 //! The fields of a request, each right or spoilt as the request's intent has it, and the places where requests lie.
 
 use hypercall_abi::DomainId;
+use hypercall_abi::hypercall::number;
+use hypercall_abi::memory::COMMAND_BITS;
 use machine::address::PAGE_SIZE;
 use zerocopy::{Immutable, IntoBytes};
 
@@ -99,6 +101,12 @@ impl<'a> Maker<'a> {
                 *argument = self.numbers.next();
             }
         }
+        // What the core will take it for.
+        let operation = match number {
+            number::DOMCTL | number::SYSCTL | number::PLATFORM_OP | number::MULTICALL => operation,
+            number::MEMORY_OP => (all[0] & ((1 << COMMAND_BITS) - 1)) as u32,
+            _ => all[0] as u32,
+        };
         self.request.call = Call {
             number,
             operation,
@@ -196,9 +204,15 @@ impl<'a> Maker<'a> {
             0 => valid.wrapping_add(1),
             1 => valid.wrapping_sub(1),
             2 => 0,
-            3 => self.numbers.pick(&[1022, 1023, 1024, 4095, 4096, 0x1_ffff, 0x2_0000]),
+            3 => self
+                .numbers
+                .pick(&[1022, 1023, 1024, 4095, 4096, 0x1_ffff, 0x2_0000]),
             4 => self.numbers.word() as u32,
-            5 => self.board.ports.pick(self.numbers).map_or(2, |notice| notice.port),
+            5 => self
+                .board
+                .ports
+                .pick(self.numbers)
+                .map_or(2, |notice| notice.port),
             _ => self.numbers.below(48) as u32,
         }
     }
@@ -230,8 +244,12 @@ impl<'a> Maker<'a> {
             4 => self.frame_of(Use::Area),
             5 => self.knowledge.table[0],
             6 => self.knowledge.shared_info,
-            7 => self.numbers.pick(&[APIC_FRAME, IO_APIC_FRAME, 0xa0, 0xf_ffff, 0x10_0000]),
-            8 => self.numbers.pick(&[511, 512, 0x4_0000, (1 << 36) - 1, 1 << 36, 1 << 40, (1 << 52) - 1]),
+            7 => self
+                .numbers
+                .pick(&[APIC_FRAME, IO_APIC_FRAME, 0xa0, 0xf_ffff, 0x10_0000]),
+            8 => self
+                .numbers
+                .pick(&[511, 512, 0x4_0000, (1 << 36) - 1, 1 << 36, 1 << 40, (1 << 52) - 1]),
             9 => self.numbers.word(),
             10 => self.frame_of(Use::Scratch),
             _ => self.numbers.border() >> 12,
@@ -262,7 +280,12 @@ impl<'a> Maker<'a> {
         }
         if self.intent == Intent::Valid && self.numbers.chance(1, 40) {
             // A page that others can write meanwhile, or that the core shares.
-            if let Some(held) = self.knowledge.held.pick(self.numbers).filter(|held| held.writable) {
+            if let Some(held) = self
+                .knowledge
+                .held
+                .pick(self.numbers)
+                .filter(|held| held.writable)
+            {
                 return held.at * PAGE + self.numbers.below((PAGE - size.min(PAGE)) / 8 + 1) * 8;
             }
         }

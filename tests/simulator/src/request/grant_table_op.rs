@@ -3,9 +3,9 @@
 use hypercall_abi::DomainId;
 use hypercall_abi::GuestHandle;
 use hypercall_abi::grant_table::{
-    CacheFlush, Copy as CopyOperation, CopyPointer, DumpTable, GetStatusFrames, GetVersion, GrantStatus, MapGrantRef,
-    QuerySize, SetVersion, SetupTable, SwapGrantRef, Transfer, UnmapAndReplace, UnmapGrantRef, cache_flag, copy_flag,
-    map_flag, op,
+    CacheFlush, Copy as CopyOperation, CopyPointer, DumpTable, GetStatusFrames, GetVersion, GrantStatus,
+    MapGrantRef, QuerySize, SetVersion, SetupTable, SwapGrantRef, Transfer, UnmapAndReplace, UnmapGrantRef,
+    cache_flag, copy_flag, map_flag, op,
 };
 use hypercall_abi::hypercall::number::GRANT_TABLE_OP;
 use machine::address::PAGE_SIZE;
@@ -42,7 +42,9 @@ const WEIGHTS: [(u32, u32); 14] = [
 pub fn make(maker: &mut Maker<'_>) {
     let mut operation = maker.numbers.weighted(&WEIGHTS);
     let held = maker.knowledge.held.len();
-    if operation == op::MAP_GRANT_REF && held > MANY_MAPPINGS || operation == op::COPY && held > MANY_MAPPINGS + 20 {
+    if operation == op::MAP_GRANT_REF && held > MANY_MAPPINGS
+        || operation == op::COPY && held > MANY_MAPPINGS + 20
+    {
         operation = op::UNMAP_GRANT_REF;
     }
     let (array, count) = match operation {
@@ -172,11 +174,20 @@ fn map(maker: &mut Maker<'_>) -> MapGrantRef {
         valid
     };
     // A hole, or memory that is given up for it.
-    let place = if maker.numbers.chance(1, 10) { Use::Memory } else { Use::Hole };
+    let place = if maker.numbers.chance(1, 10) {
+        Use::Memory
+    } else {
+        Use::Hole
+    };
     let valid = maker.frame_of(place);
     let at = maker.frame(valid);
     MapGrantRef {
-        host_address: at << 12 | if maker.wrong() { maker.numbers.below(4096) } else { 0 },
+        host_address: at << 12
+            | if maker.wrong() {
+                maker.numbers.below(4096)
+            } else {
+                0
+            },
         flags,
         reference: notice.reference,
         domain: notice.granter,
@@ -231,7 +242,10 @@ fn replace(maker: &mut Maker<'_>) -> UnmapAndReplace {
 }
 
 fn copy(maker: &mut Maker<'_>) -> CopyOperation {
-    let (from_grant, to_grant) = maker.numbers.pick(&[(true, false), (false, true), (true, true), (false, false)]);
+    let (from_grant, to_grant) =
+        maker
+            .numbers
+            .pick(&[(true, false), (false, true), (true, true), (false, false)]);
     let source = end(maker, from_grant, false);
     let destination = end(maker, to_grant, true);
     let most = PAGE_SIZE as u64 - u64::from(source.offset.max(destination.offset)).min(PAGE_SIZE as u64);
@@ -241,8 +255,17 @@ fn copy(maker: &mut Maker<'_>) -> CopyOperation {
         _ => maker.numbers.below(most + 1).min(64),
     };
     let length = maker.number(valid) as u16;
-    let valid = u16::from(from_grant) * copy_flag::SOURCE_IS_REFERENCE
-        | u16::from(to_grant) * copy_flag::DESTINATION_IS_REFERENCE;
+    let source_flag = if from_grant {
+        copy_flag::SOURCE_IS_REFERENCE
+    } else {
+        0
+    };
+    let destination_flag = if to_grant {
+        copy_flag::DESTINATION_IS_REFERENCE
+    } else {
+        0
+    };
+    let valid = source_flag | destination_flag;
     CopyOperation {
         source,
         destination,
@@ -278,7 +301,11 @@ fn end(maker: &mut Maker<'_>, granted: bool, write: bool) -> CopyPointer {
 
 fn swap(maker: &mut Maker<'_>) -> SwapGrantRef {
     let mut entry = || {
-        let known = maker.knowledge.offers.pick(maker.numbers).map(|offer| offer.reference);
+        let known = maker
+            .knowledge
+            .offers
+            .pick(maker.numbers)
+            .map(|offer| offer.reference);
         let valid = known.unwrap_or(9);
         reference(maker, valid)
     };
@@ -316,13 +343,17 @@ pub fn learn(lesson: &mut Lesson<'_>) {
         op::MAP_GRANT_REF => (0..count).for_each(|index| mapped(lesson, array, index)),
         op::UNMAP_GRANT_REF => (0..count).for_each(|index| unmapped(lesson, array, index)),
         op::COPY => (0..count).for_each(|index| copied(lesson, array, index)),
-        op::SWAP_GRANT_REF if lesson.succeeded() => (0..count).for_each(|index| swapped(lesson, array, index)),
+        op::SWAP_GRANT_REF if lesson.succeeded() => {
+            (0..count).for_each(|index| swapped(lesson, array, index))
+        }
         _ => {}
     }
 }
 
 fn mapped(lesson: &mut Lesson<'_>, array: u64, index: u64) {
-    let Some(answer) = lesson.element::<MapGrantRef>(array, index) else { return };
+    let Some(answer) = lesson.element::<MapGrantRef>(array, index) else {
+        return;
+    };
     let at = answer.host_address >> 12;
     if answer.status == GrantStatus::OKAY {
         lesson.knowledge.set_frame(at, Use::Grant);
@@ -342,7 +373,10 @@ fn mapped(lesson: &mut Lesson<'_>, array: u64, index: u64) {
 fn disappointed(lesson: &mut Lesson<'_>, granter: DomainId, reference: u32, status: GrantStatus) {
     let stale = matches!(
         status,
-        GrantStatus::BAD_DOMAIN | GrantStatus::BAD_REFERENCE | GrantStatus::GENERAL_ERROR | GrantStatus::BAD_PAGE
+        GrantStatus::BAD_DOMAIN
+            | GrantStatus::BAD_REFERENCE
+            | GrantStatus::GENERAL_ERROR
+            | GrantStatus::BAD_PAGE
     );
     let valid = lesson.call.intent == super::Intent::Valid;
     if stale && valid && lesson.numbers.chance(1, 2) {
@@ -355,7 +389,9 @@ fn disappointed(lesson: &mut Lesson<'_>, granter: DomainId, reference: u32, stat
 }
 
 fn unmapped(lesson: &mut Lesson<'_>, array: u64, index: u64) {
-    let Some(answer) = lesson.element::<UnmapGrantRef>(array, index) else { return };
+    let Some(answer) = lesson.element::<UnmapGrantRef>(array, index) else {
+        return;
+    };
     let at = answer.host_address >> 12;
     match answer.status {
         GrantStatus::OKAY if answer.host_address != 0 => {
@@ -365,14 +401,19 @@ fn unmapped(lesson: &mut Lesson<'_>, array: u64, index: u64) {
         GrantStatus::BAD_HANDLE => lesson.knowledge.held.remove(|held| held.handle == answer.handle),
         // Something else lies there now: the mapping can be undone by the domain's end only.
         GrantStatus::GENERAL_ERROR if lesson.numbers.chance(1, 4) => {
-            lesson.knowledge.held.remove(|held| (held.handle, held.at) == (answer.handle, at));
+            lesson
+                .knowledge
+                .held
+                .remove(|held| (held.handle, held.at) == (answer.handle, at));
         }
         _ => {}
     }
 }
 
 fn copied(lesson: &mut Lesson<'_>, array: u64, index: u64) {
-    let Some(answer) = lesson.element::<CopyOperation>(array, index) else { return };
+    let Some(answer) = lesson.element::<CopyOperation>(array, index) else {
+        return;
+    };
     if answer.status == GrantStatus::OKAY {
         return;
     }
@@ -387,7 +428,9 @@ fn copied(lesson: &mut Lesson<'_>, array: u64, index: u64) {
 }
 
 fn swapped(lesson: &mut Lesson<'_>, array: u64, index: u64) {
-    let Some(answer) = lesson.element::<SwapGrantRef>(array, index) else { return };
+    let Some(answer) = lesson.element::<SwapGrantRef>(array, index) else {
+        return;
+    };
     if answer.status != GrantStatus::OKAY {
         return;
     }
@@ -399,7 +442,15 @@ fn swapped(lesson: &mut Lesson<'_>, array: u64, index: u64) {
             *reference = first;
         }
     };
-    lesson.knowledge.offers.iter_mut().for_each(|offer| swap(&mut offer.reference));
-    let own = lesson.board.grants.iter_mut().filter(|notice| notice.granter == me);
+    lesson
+        .knowledge
+        .offers
+        .iter_mut()
+        .for_each(|offer| swap(&mut offer.reference));
+    let own = lesson
+        .board
+        .grants
+        .iter_mut()
+        .filter(|notice| notice.granter == me);
     own.for_each(|notice| swap(&mut notice.reference));
 }

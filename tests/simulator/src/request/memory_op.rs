@@ -2,7 +2,8 @@
 
 use hypercall_abi::hypercall::number::MEMORY_OP;
 use hypercall_abi::memory::{
-    COMMAND_BITS, E820Entry, ForeignMemoryMap, MemoryDomain, MemoryMap, PodTarget, VnumaTopologyInfo, e820, op,
+    COMMAND_BITS, E820Entry, ForeignMemoryMap, MemoryDomain, MemoryMap, PodTarget, VnumaTopologyInfo, e820,
+    op,
 };
 use hypercall_abi::{DomainId, GuestHandle};
 

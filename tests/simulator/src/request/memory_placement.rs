@@ -14,7 +14,11 @@ const MOST: usize = 280;
 
 /// Where something is to be put: a hole mostly.
 fn place(maker: &mut Maker<'_>) -> u64 {
-    let what = if maker.numbers.chance(1, 12) { Use::Memory } else { Use::Hole };
+    let what = if maker.numbers.chance(1, 12) {
+        Use::Memory
+    } else {
+        Use::Hole
+    };
     let valid = maker.frame_of(what);
     maker.frame(valid)
 }
@@ -24,7 +28,13 @@ fn index_of(maker: &mut Maker<'_>, space: u32) -> u64 {
         map_space::GRANT_TABLE => {
             let valid = maker.numbers.below(3);
             if maker.wrong() {
-                maker.numbers.pick(&[63, 64, GRANT_TABLE_STATUS_INDEX, GRANT_TABLE_STATUS_INDEX | 1, u64::MAX])
+                maker.numbers.pick(&[
+                    63,
+                    64,
+                    GRANT_TABLE_STATUS_INDEX,
+                    GRANT_TABLE_STATUS_INDEX | 1,
+                    u64::MAX,
+                ])
             } else {
                 valid
             }
@@ -45,7 +55,13 @@ pub fn add(maker: &mut Maker<'_>) -> u64 {
         (map_space::GMFN, 4),
     ]);
     let space = if maker.wrong() {
-        maker.numbers.pick(&[map_space::GMFN_RANGE, map_space::GMFN_FOREIGN, map_space::DEVICE_MMIO, 6, u32::MAX])
+        maker.numbers.pick(&[
+            map_space::GMFN_RANGE,
+            map_space::GMFN_FOREIGN,
+            map_space::DEVICE_MMIO,
+            6,
+            u32::MAX,
+        ])
     } else {
         valid
     };
@@ -147,7 +163,11 @@ pub fn acquire(maker: &mut Maker<'_>) -> u64 {
     let kind = maker.number(u64::from(resource::GRANT_TABLE)) as u16;
     let id = maker.number32(grant_table_resource::SHARED);
     let asks_for_size = maker.numbers.chance(1, 4);
-    let length = if asks_for_size { 0 } else { maker.numbers.length(24).max(1) };
+    let length = if asks_for_size {
+        0
+    } else {
+        maker.numbers.length(24).max(1)
+    };
     let mut frames: heapless::Vec<u64, 24> = heapless::Vec::new();
     for _ in 0..length {
         let frame = place(maker);
@@ -175,15 +195,30 @@ pub fn learn(lesson: &mut Lesson<'_>) {
     let argument = lesson.call.arguments[1];
     match lesson.call.operation {
         op::ADD_TO_PHYSMAP => {
-            let Some(request) = lesson.value::<AddToPhysmap>(argument) else { return };
+            let Some(request) = lesson.value::<AddToPhysmap>(argument) else {
+                return;
+            };
             if own(lesson, request.domain) {
-                let error = if lesson.succeeded() { 0 } else { lesson.result as i32 };
-                placed(lesson, request.space, request.index, request.guest_frame, error, DomainId(0));
+                let error = if lesson.succeeded() {
+                    0
+                } else {
+                    lesson.result as i32
+                };
+                placed(
+                    lesson,
+                    request.space,
+                    request.index,
+                    request.guest_frame,
+                    error,
+                    DomainId(0),
+                );
             }
         }
         op::ADD_TO_PHYSMAP_BATCH => batch(lesson, argument),
         op::REMOVE_FROM_PHYSMAP => {
-            let Some(request) = lesson.value::<RemoveFromPhysmap>(argument) else { return };
+            let Some(request) = lesson.value::<RemoveFromPhysmap>(argument) else {
+                return;
+            };
             let gone = lesson.succeeded() || lesson.result == Error::ENOENT.as_result();
             let granted = lesson.knowledge.frames.get(request.guest_frame) == Some(Use::Grant);
             if own(lesson, request.domain) && gone && !granted {
@@ -191,9 +226,13 @@ pub fn learn(lesson: &mut Lesson<'_>) {
             }
         }
         _ if lesson.succeeded() => {
-            let Some(request) = lesson.value::<AcquireResource>(argument) else { return };
+            let Some(request) = lesson.value::<AcquireResource>(argument) else {
+                return;
+            };
             for index in 0..u64::from(request.number_of_frames).min(24) {
-                let Some(frame) = lesson.element::<u64>(request.frame_list.address(), index) else { return };
+                let Some(frame) = lesson.element::<u64>(request.frame_list.address(), index) else {
+                    return;
+                };
                 if !request.frame_list.is_null() {
                     lesson.knowledge.set_frame(frame, Use::Foreign);
                     lesson.knowledge.foreign.push((frame, request.domain));
@@ -209,7 +248,9 @@ fn own(lesson: &Lesson<'_>, domain: DomainId) -> bool {
 }
 
 fn batch(lesson: &mut Lesson<'_>, argument: u64) {
-    let Some(request) = lesson.value::<AddToPhysmapBatch>(argument) else { return };
+    let Some(request) = lesson.value::<AddToPhysmapBatch>(argument) else {
+        return;
+    };
     if !lesson.succeeded() || !own(lesson, request.domain) {
         return;
     }
@@ -217,8 +258,17 @@ fn batch(lesson: &mut Lesson<'_>, argument: u64) {
         let index = lesson.element::<u64>(request.indices.address(), element);
         let at = lesson.element::<u64>(request.guest_frames.address(), element);
         let error = lesson.element::<i32>(request.errors.address(), element);
-        let (Some(index), Some(at), Some(error)) = (index, at, error) else { return };
-        placed(lesson, u32::from(request.space), index, at, error, request.foreign_domain);
+        let (Some(index), Some(at), Some(error)) = (index, at, error) else {
+            return;
+        };
+        placed(
+            lesson,
+            u32::from(request.space),
+            index,
+            at,
+            error,
+            request.foreign_domain,
+        );
     }
 }
 

@@ -19,7 +19,11 @@ pub fn argument(maker: &mut Maker<'_>, operation: u32) -> u64 {
     let domain = target(maker);
     let length = maker.numbers.length(if order == 0 { MOST } else { 2 });
     // Giving back goes on for a while, and so does getting, so that both find work.
-    let what = if operation == op::DECREASE_RESERVATION { Use::Memory } else { Use::Hole };
+    let what = if operation == op::DECREASE_RESERVATION {
+        Use::Memory
+    } else {
+        Use::Hole
+    };
     let start = maker.frame_of(what);
     let mut frames: heapless::Vec<u64, MOST> = heapless::Vec::new();
     for step in 0..length as u64 {
@@ -43,7 +47,9 @@ pub fn argument(maker: &mut Maker<'_>, operation: u32) -> u64 {
     let number_of_extents = maker.number(length as u64);
     let extent_order = maker.number32(order);
     let memory_flags = if maker.wrong() {
-        maker.numbers.pick(&[flag::POPULATE_ON_DEMAND, flag::EXACT_NODE_REQUEST, 32, u32::MAX])
+        maker
+            .numbers
+            .pick(&[flag::POPULATE_ON_DEMAND, flag::EXACT_NODE_REQUEST, 32, u32::MAX])
     } else {
         0
     };
@@ -80,7 +86,9 @@ pub fn claim(maker: &mut Maker<'_>) -> u64 {
 
 /// Learn which extents were done.
 pub fn learn(lesson: &mut Lesson<'_>) {
-    let Some(request) = lesson.value::<MemoryReservation>(lesson.call.arguments[1]) else { return };
+    let Some(request) = lesson.value::<MemoryReservation>(lesson.call.arguments[1]) else {
+        return;
+    };
     let own = request.domain == DomainId::SELF || request.domain == lesson.knowledge.id;
     if !own || request.extent_order != 0 {
         return;
@@ -88,7 +96,9 @@ pub fn learn(lesson: &mut Lesson<'_>) {
     let done = u64::try_from(lesson.result).unwrap_or(0).min(MOST as u64);
     let list = request.extent_start.address();
     for index in 0..done {
-        let Some(frame) = lesson.element::<u64>(list, index) else { return };
+        let Some(frame) = lesson.element::<u64>(list, index) else {
+            return;
+        };
         if lesson.call.operation == op::POPULATE_PHYSMAP {
             lesson.knowledge.set_frame(frame, Use::Memory);
         } else {
@@ -96,12 +106,17 @@ pub fn learn(lesson: &mut Lesson<'_>) {
         }
     }
     // The one that was refused is not what it was thought to be.
-    let Some(frame) = lesson.element::<u64>(list, done) else { return };
+    let Some(frame) = lesson.element::<u64>(list, done) else {
+        return;
+    };
     if done < request.number_of_extents && lesson.call.operation == op::DECREASE_RESERVATION {
         if lesson.knowledge.frames.get(frame) == Some(Use::Memory) {
             lesson.knowledge.frames.set(frame, Use::Hole);
         }
-    } else if done < request.number_of_extents && done > 0 && lesson.knowledge.frames.get(frame) == Some(Use::Hole) {
+    } else if done < request.number_of_extents
+        && done > 0
+        && lesson.knowledge.frames.get(frame) == Some(Use::Hole)
+    {
         lesson.knowledge.frames.set(frame, Use::Memory);
     }
 }

@@ -29,11 +29,17 @@ pub fn make(maker: &mut Maker<'_>) {
         if maker.request.writes.room() < ROOM {
             break;
         }
-        let own = if maker.numbers.chance(3, 4) { Intent::Valid } else { intent };
+        let own = if maker.numbers.chance(3, 4) {
+            Intent::Valid
+        } else {
+            intent
+        };
         maker.set_intent(own);
         let family = maker.numbers.weighted(&FAMILIES);
         make_other(family, maker);
-        let Call { number, arguments, .. } = maker.request.call;
+        let Call {
+            number, arguments, ..
+        } = maker.request.call;
         // Both have room for as many.
         let _ = maker.request.nested.push(maker.request.call);
         let _ = entries.push(MulticallEntry {

@@ -11,7 +11,7 @@ const NO_OPERATION: u32 = 8;
 
 /// Make one.
 pub fn make(maker: &mut Maker<'_>) {
-    let ends = maker.deadly != 0 && maker.numbers.chance(1, maker.deadly);
+    let ends = maker.deadly != 0 && maker.numbers.chance(1, maker.deadly / 8 + 1);
     let operation = maker.numbers.weighted(&[
         (op::YIELD, 30),
         (op::BLOCK, 12),
@@ -45,7 +45,7 @@ fn remote_shutdown(maker: &mut Maker<'_>) -> u64 {
     let domain = match maker.domain(valid) {
         id if maker.knowledge.privileged && id == maker.knowledge.id => DomainId::INVALID,
         // Now and then only, or no domain would get old.
-        _ if maker.knowledge.privileged && !maker.numbers.chance(1, 8) => DomainId::INVALID,
+        _ if maker.knowledge.privileged && !maker.numbers.chance(1, 4) => DomainId::INVALID,
         other => other,
     };
     let request = RemoteShutdown {
@@ -60,17 +60,29 @@ fn remote_shutdown(maker: &mut Maker<'_>) -> u64 {
 
 fn poll(maker: &mut Maker<'_>) -> u64 {
     const MOST: usize = 128;
-    let length = if maker.numbers.chance(1, 2) { 1 } else { maker.numbers.length(MOST) };
+    let length = if maker.numbers.chance(1, 2) {
+        1
+    } else {
+        maker.numbers.length(MOST)
+    };
     let mut ports: heapless::Vec<Port, MOST> = heapless::Vec::new();
     for _ in 0..length {
-        let valid = maker.knowledge.ports.pick(maker.numbers).map_or(1, |own| own.port);
+        let valid = maker
+            .knowledge
+            .ports
+            .pick(maker.numbers)
+            .map_or(1, |own| own.port);
         let port = maker.port(valid);
         // There is room: the length is bounded.
         let _ = ports.push(port);
     }
     let list = maker.array(&ports);
     let valid = maker.now + maker.numbers.below(1 << 20);
-    let timeout = if maker.numbers.chance(1, 16) { 0 } else { maker.number(valid) };
+    let timeout = if maker.numbers.chance(1, 16) {
+        0
+    } else {
+        maker.number(valid)
+    };
     let number_of_ports = if maker.wrong() {
         maker.numbers.pick(&[129, 128, u32::MAX, 0])
     } else {

@@ -85,7 +85,9 @@ pub fn make(maker: &mut Maker<'_>) {
             });
         }
         op::CPUPOOL_OP => {
-            let valid = maker.numbers.pick(&[cpupool::INFO, cpupool::INFO, cpupool::FREE_INFO]);
+            let valid = maker
+                .numbers
+                .pick(&[cpupool::INFO, cpupool::INFO, cpupool::FREE_INFO]);
             let cpus = bitmap(maker, 0);
             request.set_view(&CpupoolOp {
                 operation: maker.number32(valid),
@@ -95,7 +97,10 @@ pub fn make(maker: &mut Maker<'_>) {
             });
         }
         op::GET_CPU_FEATURESET => {
-            let valid = maker.numbers.pick(&[featureset::RAW, featureset::HOST, featureset::HVM, featureset::PV]);
+            let valid =
+                maker
+                    .numbers
+                    .pick(&[featureset::RAW, featureset::HOST, featureset::HVM, featureset::PV]);
             let features = maker.room(128);
             request.set_view(&CpuFeatureset {
                 index: maker.number32(valid),
@@ -104,7 +109,10 @@ pub fn make(maker: &mut Maker<'_>) {
             });
         }
         op::GET_CPU_POLICY => {
-            let valid = maker.numbers.pick(&[policy::RAW, policy::HOST, policy::HVM_MAX, policy::HVM_DEFAULT]);
+            let valid =
+                maker
+                    .numbers
+                    .pick(&[policy::RAW, policy::HOST, policy::HVM_MAX, policy::HVM_DEFAULT]);
             let leaves = maker.room(128 * size_of::<CpuidLeaf>() as u64);
             let msrs = maker.room(128);
             request.set_view(&CpuPolicy {

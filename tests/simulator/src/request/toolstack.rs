@@ -1,7 +1,7 @@
 //! A sane toolstack: it makes domains in the order of a real builder, lets them live for a while, and ends them. Each
 //! request is one step of one of its [`Projects`](crate::knowledge::Projects).
 
-use hypercall_abi::domctl::{CreateDomain, Domctl, DomainInfo, info_flag, op};
+use hypercall_abi::domctl::{CreateDomain, DomainInfo, Domctl, info_flag, op};
 use hypercall_abi::event_channel::{self, AllocUnbound, BindInterdomain, Reset};
 use hypercall_abi::grant_table::{GrantEntryV1, entry_flag, reserved};
 use hypercall_abi::hvm::{self, Param, param};
@@ -24,8 +24,12 @@ const PAGES_AT_ONCE: u64 = 32;
 
 /// Make the next step of some project; `false` when all are being worked at.
 pub fn step(maker: &mut Maker<'_>) -> bool {
-    let Some(projects) = &mut maker.knowledge.projects else { return false };
-    let Some(index) = projects.take(maker.numbers) else { return false };
+    let Some(projects) = &mut maker.knowledge.projects else {
+        return false;
+    };
+    let Some(index) = projects.take(maker.numbers) else {
+        return false;
+    };
     if projects.all[index].vcpus == 0 {
         projects.all[index] = Project {
             busy: true,
@@ -87,7 +91,9 @@ fn take_step(maker: &mut Maker<'_>, project: &Project) {
         }
         Stage::StorePortParameter => parameter(maker, domain, param::STORE_EVTCHN, u64::from(project.port)),
         Stage::StoreFrameParameter => parameter(maker, domain, param::STORE_PFN, project.pages - 1),
-        Stage::ConsolePortParameter => parameter(maker, domain, param::CONSOLE_EVTCHN, u64::from(project.port)),
+        Stage::ConsolePortParameter => {
+            parameter(maker, domain, param::CONSOLE_EVTCHN, u64::from(project.port))
+        }
         Stage::ConsoleFrameParameter => parameter(maker, domain, param::CONSOLE_PFN, project.pages - 2),
         Stage::ReadContext => control(maker, project, op::GET_HVM_CONTEXT),
         Stage::WriteContext => control(maker, project, op::SET_HVM_CONTEXT),
@@ -113,7 +119,11 @@ fn control(maker: &mut Maker<'_>, project: &Project, operation: u32) {
 }
 
 fn events(maker: &mut Maker<'_>, operation: u32, argument: u64) {
-    maker.call(number::EVENT_CHANNEL_OP, operation, &[u64::from(operation), argument]);
+    maker.call(
+        number::EVENT_CHANNEL_OP,
+        operation,
+        &[u64::from(operation), argument],
+    );
 }
 
 fn parameter(maker: &mut Maker<'_>, domain: DomainId, index: u32, value: u64) {
@@ -260,7 +270,9 @@ fn live(maker: &mut Maker<'_>, project: &Project) {
 /// Learn how a step went.
 pub fn learn(lesson: &mut Lesson<'_>) {
     let Some(index) = lesson.call.project else { return };
-    let Some(mut project) = project_of(lesson, index) else { return };
+    let Some(mut project) = project_of(lesson, index) else {
+        return;
+    };
     project.busy = false;
     // The confused side has taken the domain away meanwhile, or the projects were mixed up: what was known is void.
     if project.vcpus == 0 {
@@ -291,7 +303,9 @@ pub fn learn(lesson: &mut Lesson<'_>) {
 /// What a toolstack cannot do it leaves out, unless nothing makes sense without it.
 fn after_failures(stage: Stage) -> Stage {
     match stage {
-        Stage::MaxVcpus | Stage::MaxMemory | Stage::Populate | Stage::WriteContext | Stage::Unpause => Stage::Destroy,
+        Stage::MaxVcpus | Stage::MaxMemory | Stage::Populate | Stage::WriteContext | Stage::Unpause => {
+            Stage::Destroy
+        }
         Stage::MapTable => Stage::StorePort,
         Stage::MapMemory => Stage::MapTable,
         Stage::Create | Stage::Life | Stage::Destroy => stage,
@@ -360,7 +374,9 @@ fn outcome(lesson: &mut Lesson<'_>, project: &mut Project) -> Outcome {
             }
         }
         Stage::StorePort | Stage::ConsolePort if lesson.succeeded() => {
-            project.port = lesson.value::<AllocUnbound>(argument).map_or(0, |answer| answer.port);
+            project.port = lesson
+                .value::<AllocUnbound>(argument)
+                .map_or(0, |answer| answer.port);
             Outcome::Next
         }
         Stage::Unpause if lesson.succeeded() => {
@@ -394,7 +410,11 @@ fn lived(lesson: &mut Lesson<'_>, project: &mut Project) -> Outcome {
         .then(|| lesson.value::<Domctl>(lesson.call.arguments[0]))
         .flatten();
     let Some(request) = info.filter(|_| lesson.succeeded()) else {
-        return if project.life == 0 { Outcome::Next } else { Outcome::Again };
+        return if project.life == 0 {
+            Outcome::Next
+        } else {
+            Outcome::Again
+        };
     };
     // That operation answers with the next domain where there is none of that number.
     if request.domain != project.domain {
@@ -404,5 +424,9 @@ fn lived(lesson: &mut Lesson<'_>, project: &mut Project) -> Outcome {
     if info.flags & (info_flag::SHUTDOWN | info_flag::DYING) != 0 {
         project.life = 0;
     }
-    if project.life == 0 { Outcome::Next } else { Outcome::Again }
+    if project.life == 0 {
+        Outcome::Next
+    } else {
+        Outcome::Again
+    }
 }

@@ -27,7 +27,11 @@ pub fn make(maker: &mut Maker<'_>) {
         number::DOMCTL,
         number::PLATFORM_OP,
     ];
-    let chosen = if offered.contains(&chosen) { number::MMU_UPDATE } else { chosen };
+    let chosen = if offered.contains(&chosen) {
+        number::MMU_UPDATE
+    } else {
+        chosen
+    };
     let arguments: [u64; 6] = core::array::from_fn(|_| maker.numbers.word());
     maker.call(chosen, 0, &arguments);
 }

@@ -81,7 +81,11 @@ pub fn make(maker: &mut Maker<'_>) {
         op::INITIALISE => maker.structure(&[0u64; 16]),
         _ => maker.zero(),
     };
-    let first = if operation == op::DOWN { u64::from(operation) } else { first(maker, operation) };
+    let first = if operation == op::DOWN {
+        u64::from(operation)
+    } else {
+        first(maker, operation)
+    };
     maker.call(VCPU_OP, operation, &[first, u64::from(vcpu), argument]);
 }
 
@@ -112,7 +116,9 @@ fn register_info(maker: &mut Maker<'_>) -> u64 {
     let guest_frame = maker.frame(valid);
     let last = PAGE_SIZE as u64 - INFO_SIZE;
     let offset = if maker.wrong() {
-        maker.numbers.pick(&[last as u32 + 8, 4, 1, 4095, 4096, u32::MAX, u32::MAX - 7])
+        maker
+            .numbers
+            .pick(&[last as u32 + 8, 4, 1, 4095, 4096, u32::MAX, u32::MAX - 7])
     } else {
         (maker.numbers.below(last / 8 + 1) * 8) as u32
     };
@@ -137,13 +143,17 @@ pub fn learn(lesson: &mut Lesson<'_>) {
         op::IS_UP if lesson.result == 0 => lesson.knowledge.down |= bit,
         op::IS_UP => lesson.knowledge.down &= !bit,
         op::REGISTER_VCPU_INFO => {
-            let Some(request) = lesson.value::<RegisterVcpuInfo>(argument) else { return };
+            let Some(request) = lesson.value::<RegisterVcpuInfo>(argument) else {
+                return;
+            };
             let address = (request.guest_frame << 12).wrapping_add(u64::from(request.offset));
             lesson.knowledge.registered |= bit;
             register(lesson, address);
         }
         op::REGISTER_RUNSTATE_MEMORY_AREA | op::REGISTER_VCPU_TIME_MEMORY_AREA => {
-            let Some(request) = lesson.value::<RegisterMemoryArea>(argument) else { return };
+            let Some(request) = lesson.value::<RegisterMemoryArea>(argument) else {
+                return;
+            };
             if request.address != 0 {
                 register(lesson, request.address);
             }

@@ -43,9 +43,12 @@ impl Writes {
 
     /// Each piece: its guest-physical address and its bytes.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        self.pieces
-            .iter()
-            .map(|piece| (piece.address, &self.bytes[piece.start as usize..piece.end as usize]))
+        self.pieces.iter().map(|piece| {
+            (
+                piece.address,
+                &self.bytes[piece.start as usize..piece.end as usize],
+            )
+        })
     }
 
     /// The value that was written last at an address.
