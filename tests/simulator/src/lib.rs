@@ -1,0 +1,16 @@
+//! A whole host in one process: the kernel on simulated processors, and domains that attack it.
+//!
+//! What the attackers do comes from here: [`attacker`] chooses, from a seed, the next [`deed`] of a vCPU; [`request`] has a
+//! generator for each family of hypercalls; what a domain has learnt from earlier answers is its [`knowledge`], and
+//! domains tell each other of what they offer on a [`noticeboard`], so that operations which take two succeed often.
+#![forbid(unsafe_code)]
+
+pub mod attacker;
+pub mod deed;
+pub mod exits;
+pub mod knowledge;
+pub mod list;
+pub mod noticeboard;
+pub mod numbers;
+pub mod request;
+pub mod stores;

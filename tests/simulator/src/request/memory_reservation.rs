@@ -1,0 +1,122 @@
+//! Memory that a domain gets and gives back, extent by extent, and claims to it.
+
+use hypercall_abi::memory::{MemoryReservation, flag, op};
+use hypercall_abi::{DomainId, GuestHandle};
+
+use super::memory_op::target;
+use super::{Lesson, Maker};
+use crate::knowledge::Use;
+
+const MOST: usize = 300;
+
+/// The argument of an operation on extents.
+pub fn argument(maker: &mut Maker<'_>, operation: u32) -> u64 {
+    let order = if maker.numbers.chance(1, 24) {
+        maker.numbers.pick(&[1, 2, 3, 9])
+    } else {
+        0
+    };
+    let domain = target(maker);
+    let length = maker.numbers.length(if order == 0 { MOST } else { 2 });
+    // Giving back goes on for a while, and so does getting, so that both find work.
+    let what = if operation == op::DECREASE_RESERVATION {
+        Use::Memory
+    } else {
+        Use::Hole
+    };
+    let start = maker.frame_of(what);
+    let mut frames: heapless::Vec<u64, MOST> = heapless::Vec::new();
+    for step in 0..length as u64 {
+        let valid = match order {
+            // One after the other, as far as they are alike.
+            0 if maker.knowledge.frames.get(start + step) == Some(what) => start + step,
+            0 => maker.frame_of(what),
+            // Superpages lie far up, where nobody is in their way.
+            9 => (16 + maker.numbers.below(16)) << 9,
+            _ => (1024 + maker.numbers.below(64)) << order,
+        };
+        let frame = if length > 16 && !maker.numbers.chance(1, 16) {
+            valid
+        } else {
+            maker.frame(valid)
+        };
+        // There is room: the length is bounded.
+        let _ = frames.push(frame);
+    }
+    let list = maker.array(&frames);
+    let number_of_extents = maker.number(length as u64);
+    let extent_order = maker.number32(order);
+    let memory_flags = if maker.wrong() {
+        maker
+            .numbers
+            .pick(&[flag::POPULATE_ON_DEMAND, flag::EXACT_NODE_REQUEST, 32, u32::MAX])
+    } else {
+        0
+    };
+    maker.structure(&MemoryReservation {
+        extent_start: GuestHandle::new(list),
+        number_of_extents,
+        extent_order,
+        memory_flags,
+        domain,
+        ..MemoryReservation::default()
+    })
+}
+
+/// The argument of a claim.
+pub fn claim(maker: &mut Maker<'_>) -> u64 {
+    let peer = maker.peer();
+    let domain = maker.domain(peer);
+    let most = maker.board.domain(peer).map_or(32, |notice| notice.pages);
+    let valid = if maker.numbers.chance(1, 2) {
+        0
+    } else {
+        maker.numbers.within(1, most + 32)
+    };
+    let number_of_extents = maker.number(valid);
+    let (extent_order, memory_flags) = (maker.zero() as u32, maker.zero() as u32);
+    maker.structure(&MemoryReservation {
+        number_of_extents,
+        extent_order,
+        memory_flags,
+        domain,
+        ..MemoryReservation::default()
+    })
+}
+
+/// Learn which extents were done.
+pub fn learn(lesson: &mut Lesson<'_>) {
+    let Some(request) = lesson.value::<MemoryReservation>(lesson.call.arguments[1]) else {
+        return;
+    };
+    let own = request.domain == DomainId::SELF || request.domain == lesson.knowledge.id;
+    if !own || request.extent_order != 0 {
+        return;
+    }
+    let done = u64::try_from(lesson.result).unwrap_or(0).min(MOST as u64);
+    let list = request.extent_start.address();
+    for index in 0..done {
+        let Some(frame) = lesson.element::<u64>(list, index) else {
+            return;
+        };
+        if lesson.call.operation == op::POPULATE_PHYSMAP {
+            lesson.knowledge.set_frame(frame, Use::Memory);
+        } else {
+            lesson.knowledge.forget_frame(frame);
+        }
+    }
+    // The one that was refused is not what it was thought to be.
+    let Some(frame) = lesson.element::<u64>(list, done) else {
+        return;
+    };
+    if done < request.number_of_extents && lesson.call.operation == op::DECREASE_RESERVATION {
+        if lesson.knowledge.frames.get(frame) == Some(Use::Memory) {
+            lesson.knowledge.frames.set(frame, Use::Hole);
+        }
+    } else if done < request.number_of_extents
+        && done > 0
+        && lesson.knowledge.frames.get(frame) == Some(Use::Hole)
+    {
+        lesson.knowledge.frames.set(frame, Use::Memory);
+    }
+}
