@@ -106,6 +106,11 @@ impl Attacker {
         }
     }
 
+    /// Choose by these numbers from now on.
+    pub fn choose_by(&mut self, numbers: Numbers) {
+        self.numbers = numbers;
+    }
+
     /// Nothing that it does is meant to end its domain, or everything so many times rarer.
     pub fn set_deadly(&mut self, one_in: u64) {
         self.deadly = if self.role == Role::Control { 0 } else { one_in };

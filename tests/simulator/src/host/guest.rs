@@ -1,0 +1,198 @@
+//! A guest: what a vCPU does each time a processor enters it.
+
+use std::sync::{Arc, Weak};
+
+use hypercall_abi::hypercall::number;
+use kernel::domain::Domain;
+use kernel::testing::{TestDomain, TestKernel};
+use machine::address::{GuestAddress, PAGE_SIZE};
+use machine::fake::{FakeMachine, FakeVcpu};
+use machine::virtual_cpu::register;
+use machine::{Exit, Machine};
+
+use super::actors::{self, on_stage};
+use crate::attacker::{Attacker, Role};
+use crate::deed::Deed;
+use crate::request::Writes;
+
+const ARGUMENTS: [usize; 6] = [
+    register::RDI,
+    register::RSI,
+    register::RDX,
+    register::R10,
+    register::R8,
+    register::R9,
+];
+
+/// A hypercall whose answer the vCPU has not seen yet.
+struct Waiting {
+    number: u64,
+    operation: u32,
+    /// Where the instruction is: still there, it is executed again.
+    rip: u64,
+}
+
+/// A vCPU's program.
+struct Program {
+    domain: Weak<Domain<FakeMachine>>,
+    vcpu: u32,
+    attacker: Attacker,
+    waiting: Option<Waiting>,
+}
+
+/// Give a vCPU its program.
+pub(super) fn install(context: &mut FakeVcpu, domain: &TestDomain, vcpu: u32) {
+    // One guest in three is a backend for the others.
+    let role = match domain.id.0 {
+        0 => Role::Control,
+        id if id % 3 == 2 => Role::DriverDomain,
+        _ => Role::Guest,
+    };
+    let mut program = Program {
+        domain: Arc::downgrade(domain),
+        vcpu,
+        attacker: Attacker::new(role, 0, vcpu),
+        waiting: None,
+    };
+    context.enter_flat_long_mode();
+    context.set_program(Box::new(move |context| program.go_on(context)));
+}
+
+impl Program {
+    fn go_on(&mut self, context: &mut FakeVcpu) -> Exit {
+        let (Some(domain), Some(Some(kernel))) =
+            (self.domain.upgrade(), on_stage(|stage| stage.kernel.upgrade()))
+        else {
+            return Exit::Halt;
+        };
+        context.taken.clear();
+        context.exceptions.clear();
+        if let Some(call) = &self.waiting {
+            if context.state.registers.rip == call.rip {
+                on_stage(|stage| stage.deeds.restarts += 1);
+                return Exit::Hypercall;
+            }
+            self.learn(context, &kernel, &domain);
+        }
+        // A guest may run in whatever mode it likes; most of its calls are of use in this one only.
+        context.enter_flat_long_mode();
+        self.act(context, &kernel, &domain)
+    }
+
+    /// The call has been answered.
+    fn learn(&mut self, context: &FakeVcpu, kernel: &TestKernel, domain: &TestDomain) {
+        let Some(call) = self.waiting.take() else { return };
+        let result = context.state.registers.general[register::RAX] as i64;
+        let machine = &kernel.machine;
+        let read =
+            |address: u64, into: &mut [u8]| machine.peek(domain.physmap.root(), GuestAddress(address), into);
+        on_stage(|stage| {
+            stage.deeds.note(call.number, call.operation, result);
+            self.attacker.choose_by(stage.numbers);
+            if stage.remember {
+                stage.tell(format!("d{} v{}   = {result:#x}", domain.id.0, self.vcpu));
+            }
+            if let Some((knowledge, board)) = stage.minds(domain.id) {
+                self.attacker.learn(knowledge, board, result, &read);
+            }
+            stage.numbers.next();
+        });
+        if call.number == number::DOMCTL && result == 0 {
+            actors::adopt_newcomers(kernel);
+        }
+    }
+
+    fn act(&mut self, context: &mut FakeVcpu, kernel: &TestKernel, domain: &TestDomain) -> Exit {
+        let machine = &kernel.machine;
+        let (now, processor, vcpu) = (machine.now(), machine.current(), self.vcpu);
+        let attacker = &mut self.attacker;
+        let deed = on_stage(|stage| {
+            attacker.choose_by(stage.numbers);
+            // What comes next in this step is chosen otherwise.
+            stage.numbers.next();
+            let (knowledge, board) = stage.minds(domain.id)?;
+            let deed = attacker.next(knowledge, board, now);
+            if stage.remember {
+                stage.tell(format!("p{processor} d{} v{vcpu}: {deed}", domain.id.0));
+            }
+            if let Some(last) = stage.last.get_mut(processor) {
+                *last = kind(&deed);
+            }
+            match deed {
+                Deed::Hypercall(_) => {}
+                Deed::Store { .. } => stage.deeds.stores += 1,
+                Deed::Exit(_) => stage.deeds.exits += 1,
+            }
+            Some(deed)
+        });
+        let Some(Some(deed)) = deed else {
+            return Exit::Halt;
+        };
+        match deed {
+            Deed::Hypercall(request) => {
+                write_all(machine, domain, &request.writes);
+                let registers = &mut context.state.registers;
+                registers.general[register::RAX] = request.call.number;
+                for (place, value) in ARGUMENTS.into_iter().zip(request.call.arguments) {
+                    registers.general[place] = value;
+                }
+                self.waiting = Some(Waiting {
+                    number: request.call.number,
+                    operation: request.call.operation,
+                    rip: registers.rip,
+                });
+                Exit::Hypercall
+            }
+            Deed::Store { address, bytes } => {
+                store(machine, domain, address, bytes);
+                Exit::Interrupt
+            }
+            Deed::Exit(exit) => {
+                write_all(machine, domain, &exit.writes);
+                let registers = &mut context.state.registers;
+                for &(place, value) in &exit.registers {
+                    registers.general[place] = value;
+                }
+                registers.rip = exit.rip;
+                context.instruction.clear();
+                context.instruction.extend_from_slice(&exit.instruction);
+                if let Some(enabled) = exit.interrupts {
+                    context.set_interrupts_enabled(enabled);
+                }
+                exit.exit
+            }
+        }
+    }
+}
+
+fn kind(deed: &Deed<'_>) -> &'static str {
+    match deed {
+        Deed::Hypercall(request) => {
+            hypercall_abi::hypercall::name(request.call.number).unwrap_or("an unknown hypercall")
+        }
+        Deed::Store { .. } => "a store",
+        Deed::Exit(exit) => Exit::kind_name(exit.exit.kind()),
+    }
+}
+
+fn write_all(machine: &FakeMachine, domain: &TestDomain, writes: &Writes) {
+    for (address, bytes) in writes.iter() {
+        store(machine, domain, address, bytes);
+    }
+}
+
+/// Store bytes as the guest does, page by page; where that faults, the rest is left out.
+fn store(machine: &FakeMachine, domain: &TestDomain, address: u64, bytes: &[u8]) {
+    let mut done = 0;
+    while done < bytes.len() {
+        let Some(at) = address.checked_add(done as u64).map(GuestAddress) else {
+            return;
+        };
+        let part = (PAGE_SIZE - at.offset()).min(bytes.len() - done);
+        let stored = machine.guest_store(domain.physmap.root(), at, &bytes[done..done + part]);
+        if stored.is_err() {
+            return;
+        }
+        done += part;
+    }
+}

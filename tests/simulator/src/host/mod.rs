@@ -1,0 +1,477 @@
+//! A simulated host: a machine, the kernel on its processors, and the domains that attack it.
+//!
+//! One thread, one run: whatever happens follows from the scenario's numbers. [`Host::step`] gives one processor a turn;
+//! between steps, once every processor stands before a guest or idles ([`Host::settle`]), the invariants are checked.
+
+mod actors;
+mod finish;
+mod guest;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use kernel::Kernel;
+use kernel::audit::{Audited, Auditor};
+use kernel::lock_order::lock_order;
+use kernel::testing::{TestDomain, TestKernel};
+use machine::Machine;
+use machine::fake::failure::{self, Source};
+use machine::fake::{Configuration, Ended, FakeMachine, Stop, Turns, order};
+
+pub use actors::Deeds;
+use serde::{Deserialize, Serialize};
+
+use crate::numbers::Numbers;
+use crate::scenario::{Shape, Style};
+
+/// Points that one stay in the core may take beyond [`STRETCH`]: above what any operation needs between two looks at the
+/// time, and below what anybody would notice. A longer stay is a failure.
+pub const LONGEST_STAY: u64 = 20_000;
+/// Nanoseconds after which the core cuts a long operation.
+const STRETCH: u64 = 500_000;
+/// Nanoseconds that a host waits for a deadline when nothing else happens: guests set timers to the end of time.
+const LONGEST_WAIT: u64 = 10_000_000_000;
+/// Turns in a row in which every processor only waited for another: nobody will ever go on.
+const STUCK: u32 = 256;
+/// Turns within which all processors reach a place where nothing is under way.
+const SETTLING: u32 = 1_000_000;
+
+/// What went wrong.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Failure {
+    /// In words.
+    pub message: String,
+    /// How many steps had been begun.
+    pub steps: u64,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// After its last step.
+    Script,
+    /// The privileged domain switched the machine off.
+    MachineOff,
+}
+
+/// What a run amounted to.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub struct Tally {
+    /// What guests did.
+    pub deeds: Deeds,
+    /// Steps.
+    pub steps: u64,
+    /// Points of interleaving that were passed.
+    pub points: u64,
+    /// Turns that ended between two points of one stay in the core.
+    pub switches: u64,
+    /// Audits made, and facts checked by them.
+    pub audits: u64,
+    /// Facts.
+    pub facts: u64,
+    /// Translations compared with the tables.
+    pub translations: u64,
+    /// Acquisitions of locks compared with their order.
+    pub locks: u64,
+    /// Allocations that were made to fail.
+    pub refused: u64,
+    /// The longest stay in the core, in points, and what it was for.
+    pub longest: (u64, String),
+    /// Domains made.
+    pub domains: u64,
+}
+
+impl Tally {
+    /// Add what happened elsewhere.
+    pub fn add(&mut self, other: &Tally) {
+        self.deeds.add(&other.deeds);
+        for (sum, more) in [
+            (&mut self.steps, other.steps),
+            (&mut self.points, other.points),
+            (&mut self.switches, other.switches),
+            (&mut self.audits, other.audits),
+            (&mut self.facts, other.facts),
+            (&mut self.translations, other.translations),
+            (&mut self.locks, other.locks),
+            (&mut self.refused, other.refused),
+            (&mut self.domains, other.domains),
+        ] {
+            *sum += more;
+        }
+        if other.longest.0 > self.longest.0 {
+            self.longest = other.longest.clone();
+        }
+    }
+}
+
+/// A simulated host.
+pub struct Host {
+    kernel: Arc<TestKernel>,
+    /// Gone once the machine failed.
+    turns: Option<Turns>,
+    shape: Shape,
+    numbers: Numbers,
+    /// How each processor's last turn ended.
+    stops: Vec<Stop>,
+    /// Points of each processor's stay in the core so far.
+    stays: Vec<u64>,
+    tally: Tally,
+    auditor: Auditor<FakeMachine>,
+    frames_before: u64,
+}
+
+impl Host {
+    /// The host of a seed.
+    pub fn new(seed: u64) -> Host {
+        let shape = Shape::of(seed);
+        let machine = FakeMachine::new(&Configuration {
+            processors: shape.processors,
+            memory_mib: shape.memory_mib,
+            ..Configuration::default()
+        });
+        let frames_before = machine.memory().free_frames();
+        let kernel = Arc::new(Kernel::new(machine, ""));
+        machine::fake::set_processor(0);
+        actors::begin(&kernel, &shape);
+        if shape.watch_locks {
+            order::watch(lock_order(), shape.processors);
+        }
+        let on_processors = kernel.clone();
+        let turns = Turns::new(shape.processors, move |_| {
+            loop {
+                on_processors.step();
+            }
+        });
+        let mut host = Host {
+            stops: vec![Stop::Idle; shape.processors],
+            stays: vec![0; shape.processors],
+            turns: Some(turns),
+            numbers: Numbers::part(seed, 0xc10c),
+            kernel,
+            shape,
+            tally: Tally::default(),
+            auditor: Auditor::default(),
+            frames_before,
+        };
+        host.reinforce();
+        host
+    }
+
+    /// The kernel.
+    pub fn kernel(&self) -> &Arc<TestKernel> {
+        &self.kernel
+    }
+
+    /// What this host was made of.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// What happened so far.
+    pub fn tally(&self) -> Tally {
+        let mut tally = self.tally.clone();
+        if let Some(deeds) = actors::deeds() {
+            tally.deeds = deeds;
+        }
+        tally.refused = failure::counts(Source::Frames).1 + failure::counts(Source::Heap).1;
+        tally
+    }
+
+    /// Whether it is time for an audit.
+    pub fn audit_is_due(&self) -> bool {
+        self.tally.steps.is_multiple_of(self.shape.audit_every)
+    }
+
+    /// Remember the last deeds in words, for whoever reads about a failure.
+    pub fn remember_deeds(&self, remember: bool) {
+        actors::remember(remember);
+    }
+
+    /// One step.
+    ///
+    /// # Errors
+    /// What went wrong. The host can do no more then.
+    pub fn step(&mut self, step: u64) -> Result<Option<End>, Failure> {
+        self.tally.steps += 1;
+        let mut numbers = Numbers::new(step);
+        let first = numbers.below(self.shape.processors as u64) as usize;
+        let points = match self.shape.style {
+            Style::Serial => u64::MAX,
+            Style::Coarse if numbers.chance(1, 2) => u64::MAX,
+            Style::Coarse => numbers.within(1, 400),
+            Style::Fine => numbers.pick(&[1, 2, 4, 8, 16, 64]) + numbers.below(4),
+        };
+        if numbers.chance(1, 4) {
+            let most = numbers.pick(&[100, 10_000, 1_000_000, 20_000_000]);
+            self.kernel.machine.advance(numbers.below(most));
+        }
+        if self.shape.failures != 0 && numbers.chance(1, self.shape.failures) {
+            let source = if numbers.chance(1, 2) {
+                Source::Frames
+            } else {
+                Source::Heap
+            };
+            failure::arm(source, numbers.below(12), numbers.chance(1, 4));
+        } else if numbers.chance(1, 16) {
+            failure::disarm(Source::Frames);
+            failure::disarm(Source::Heap);
+        }
+        actors::choose_by(numbers);
+        // The chosen processor, or the next one that has something to do.
+        for turn in 0..self.shape.processors {
+            let processor = (first + turn) % self.shape.processors;
+            if self.stops[processor] == Stop::Idle && !self.kernel.machine.interrupt_waits(processor) {
+                continue;
+            }
+            let end = self.turn(processor, points)?;
+            if end.is_some() || self.stops[processor] != Stop::Contended {
+                return Ok(end);
+            }
+        }
+        self.rouse();
+        self.see_that_somebody_goes_on()
+    }
+
+    /// Give a processor a turn.
+    fn turn(&mut self, processor: usize, points: u64) -> Result<Option<End>, Failure> {
+        let machine = &self.kernel.machine;
+        machine.set_point_time(self.shape.point_time);
+        let Some(turns) = self.turns.as_mut() else {
+            return Err(self.failed("the machine has failed already".into()));
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| turns.resume(processor, points)));
+        let (stop, passed) = match outcome {
+            Ok(stopped) => stopped,
+            Err(payload) => return self.panicked(payload.as_ref()),
+        };
+        machine.advance(passed.saturating_mul(self.shape.point_time));
+        self.tally.points += passed;
+        self.stops[processor] = stop;
+        let stay = &mut self.stays[processor];
+        match stop {
+            Stop::Entry | Stop::Idle | Stop::Ended => {
+                let whole = core::mem::take(stay) + passed;
+                if whole > self.tally.longest.0 {
+                    self.tally.longest = (whole, actors::last_deed(processor).into());
+                }
+                if whole > LONGEST_STAY + STRETCH.checked_div(self.shape.point_time).unwrap_or(0) {
+                    let what = actors::last_deed(processor);
+                    return Err(self.failed(format!(
+                        "bound: processor {processor} stayed in the core for {whole} points ({what})"
+                    )));
+                }
+            }
+            Stop::Point => {
+                self.tally.switches += 1;
+                *stay += passed;
+            }
+            // Waiting is not work.
+            Stop::Contended => self.tally.switches += 1,
+        }
+        Ok(None)
+    }
+
+    /// Nobody had anything to do: let time pass to the next deadline, or let somebody knock.
+    fn rouse(&mut self) {
+        let all_idle = self.stops.iter().all(|&stop| stop == Stop::Idle);
+        let machine = &self.kernel.machine;
+        let nothing_waits = (0..self.shape.processors).all(|processor| !machine.interrupt_waits(processor));
+        if !all_idle || !nothing_waits {
+            return;
+        }
+        let soon = machine.now().saturating_add(LONGEST_WAIT);
+        if machine.next_deadline().is_none_or(|deadline| deadline > soon) || !machine.advance_to_deadline() {
+            actors::knock(&self.kernel);
+        }
+    }
+
+    /// Every processor in turn, to tell a wait from a deadlock.
+    fn see_that_somebody_goes_on(&mut self) -> Result<Option<End>, Failure> {
+        if self.stops.iter().all(|&stop| stop == Stop::Idle) {
+            return Ok(None);
+        }
+        for round in 0..STUCK {
+            for processor in 0..self.shape.processors {
+                if self.stops[processor] == Stop::Idle && !self.kernel.machine.interrupt_waits(processor) {
+                    continue;
+                }
+                let end = self.turn(processor, u64::MAX)?;
+                if end.is_some() || self.stops[processor] != Stop::Contended {
+                    return Ok(end);
+                }
+            }
+            let _ = round;
+        }
+        Err(self.failed(format!(
+            "deadlock: all processors wait for each other ({:?})",
+            self.stops
+        )))
+    }
+
+    /// Let every processor come to where nothing of the core's is under way.
+    ///
+    /// # Errors
+    /// As [`Host::step`].
+    pub fn settle(&mut self) -> Result<Option<End>, Failure> {
+        for _ in 0..SETTLING {
+            let Some(processor) = self
+                .stops
+                .iter()
+                .position(|stop| !matches!(stop, Stop::Entry | Stop::Idle))
+            else {
+                return Ok(None);
+            };
+            if self.stops[processor] == Stop::Contended {
+                let end = self.settle_the_others(processor)?;
+                if end.is_some() {
+                    return Ok(end);
+                }
+            }
+            let end = self.turn(processor, u64::MAX)?;
+            if end.is_some() {
+                return Ok(end);
+            }
+        }
+        Err(self.failed(format!("deadlock: no rest ({:?})", self.stops)))
+    }
+
+    /// A processor waits for others: each of them gets a turn, also those that stand before a guest.
+    fn settle_the_others(&mut self, waiting: usize) -> Result<Option<End>, Failure> {
+        for processor in 0..self.shape.processors {
+            if processor == waiting
+                || (self.stops[processor] == Stop::Idle && !self.kernel.machine.interrupt_waits(processor))
+            {
+                continue;
+            }
+            let end = self.turn(processor, u64::MAX)?;
+            if end.is_some() {
+                return Ok(end);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Check every invariant, at rest.
+    ///
+    /// # Errors
+    /// As [`Host::step`], and what does not hold.
+    pub fn audit(&mut self) -> Result<Option<End>, Failure> {
+        let end = self.settle()?;
+        if end.is_some() {
+            return Ok(end);
+        }
+        self.tally.audits += 1;
+        self.check()?;
+        self.reinforce();
+        Ok(None)
+    }
+
+    fn check(&mut self) -> Result<(), Failure> {
+        let kernel = self.kernel.clone();
+        let mut told = Vec::new();
+        match self.auditor.audit(&kernel) {
+            Ok(audited) => self.tally.facts += facts(&audited),
+            Err(violation) => told.push(violation.to_string()),
+        }
+        for domain in actors::domains(&kernel) {
+            match kernel.machine.check_translations(domain.physmap.root()) {
+                Ok(compared) => self.tally.translations += compared,
+                Err(violation) => told.push(format!("translations: d{}: {violation}", domain.id.0)),
+            }
+        }
+        told.extend(order::violation());
+        match told.is_empty() {
+            true => Ok(()),
+            false => Err(self.failed(told.join("; "))),
+        }
+    }
+
+    /// Where too few guests live, make one, as a toolstack would that has not lost its mind.
+    fn reinforce(&mut self) {
+        while actors::wants_more(&self.kernel, &self.shape) {
+            let made = failure::exempt(|| actors::make_guest(&self.kernel, &self.shape, &mut self.numbers));
+            if made.is_none() {
+                return;
+            }
+            self.tally.domains += 1;
+        }
+    }
+
+    fn panicked(&mut self, payload: &(dyn core::any::Any + Send)) -> Result<Option<End>, Failure> {
+        // What its stack holds stays held: it cannot be run on.
+        if let Some(turns) = self.turns.take() {
+            turns.abandon();
+        }
+        if payload.is::<Ended>() {
+            return Ok(Some(End::MachineOff));
+        }
+        Err(self.failed(format!("panic: {}", last_panic(payload))))
+    }
+
+    fn failed(&self, message: String) -> Failure {
+        Failure {
+            message,
+            steps: self.tally.steps,
+        }
+    }
+
+    /// The last deeds in words, the latest last.
+    pub fn story(&self) -> Vec<String> {
+        actors::story()
+    }
+}
+
+/// What an audit has looked at, in all.
+fn facts(audited: &Audited) -> u64 {
+    let Audited {
+        domains,
+        frames,
+        tables,
+        leaves,
+        grants,
+        mappings,
+        ports,
+        vcpus,
+        timers,
+    } = audited;
+    domains + frames + tables + leaves + grants + mappings + ports + vcpus + timers
+}
+
+thread_local! {
+    static PANIC: core::cell::RefCell<Option<String>> = const { core::cell::RefCell::new(None) };
+}
+
+/// Keep what panics say, and where, instead of printing it. Once for the program.
+pub fn catch_panics() {
+    std::panic::set_hook(Box::new(|information| {
+        // Whatever a message needs must not fail as well.
+        failure::disarm(Source::Heap);
+        let place = information.location().map_or_else(String::new, |place| {
+            format!("{}:{}: ", place.file(), place.line())
+        });
+        let words = information.payload_as_str().unwrap_or("");
+        let message = format!("{place}{words}");
+        if std::env::var_os("SIMULATOR_BACKTRACE").is_some() {
+            eprintln!("{message}\n{}", std::backtrace::Backtrace::force_capture());
+        }
+        PANIC.with_borrow_mut(|last| *last = Some(message));
+    }));
+}
+
+fn last_panic(payload: &(dyn core::any::Any + Send)) -> String {
+    let said = || {
+        payload
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| payload.downcast_ref::<&str>().map(|&text| text.to_owned()))
+    };
+    PANIC
+        .with_borrow_mut(Option::take)
+        .or_else(said)
+        .unwrap_or_else(|| "without a message".into())
+}
+
+/// A domain of the host.
+pub type SimulatedDomain = TestDomain;
+/// The machine of the host.
+pub type SimulatedMachine = FakeMachine;

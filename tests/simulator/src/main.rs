@@ -1,0 +1,253 @@
+//! The simulator's command: many seeds for a time, one seed again, or a script.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use simulator::host::{Failure, Tally, catch_panics};
+use simulator::run::{self, Report};
+use simulator::scenario::{self, Scenario};
+use simulator::worker::{self, Failed, Order, Sum};
+
+/// Steps of a scenario unless told otherwise.
+const STEPS: u64 = 4000;
+/// Runs that are spent on making a failing scenario short.
+const TRIES: usize = 2000;
+
+/// The core's allocations fail when a scenario says so.
+#[global_allocator]
+static HEAP: machine::fake::failure::FailingHeap = machine::fake::failure::FailingHeap;
+
+/// Attack the kernel on simulated processors, with random but structured guests, from a seed.
+#[derive(Parser)]
+#[command(name = "simulator", version)]
+struct Arguments {
+    /// Seconds to go on.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// The first seed; the others follow it.
+    #[arg(long, value_parser = number, default_value = "1")]
+    seed: u64,
+    /// Processes at work at a time [default: one for each processor of this machine].
+    #[arg(long)]
+    jobs: Option<u64>,
+    /// Steps of each scenario.
+    #[arg(long, default_value_t = STEPS)]
+    steps: u64,
+    /// Run one scenario again and tell its story: a seed, or a file with a script.
+    #[arg(long, value_name = "SEED|FILE")]
+    replay: Option<String>,
+    /// Where scripts of failures are written.
+    #[arg(long, default_value = "target/simulator")]
+    folder: PathBuf,
+    /// Write the figures as JSON, too.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    worker: bool,
+    #[arg(long, hide = true, default_value_t = 1)]
+    stride: u64,
+    #[arg(long, hide = true)]
+    script: Option<PathBuf>,
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    scenario::parse_number(text).ok_or_else(|| "not a number".into())
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    catch_panics();
+    match dispatch(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: &Arguments) -> Result<bool, String> {
+    let order = Order {
+        first: arguments.seed,
+        stride: arguments.stride,
+        steps: arguments.steps,
+        time: Duration::try_from_secs_f64(arguments.seconds).map_err(|error| error.to_string())?,
+    };
+    if arguments.worker {
+        return Ok(worker::work(order));
+    }
+    if let Some(file) = &arguments.script {
+        return Ok(worker::run_script(&read_script(file)?));
+    }
+    match &arguments.replay {
+        Some(what) => replay(what, arguments.steps),
+        None => attack(arguments, order),
+    }
+}
+
+fn read_script(file: &Path) -> Result<Scenario, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    scenario::from_text(&text).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// Run many scenarios for a time.
+fn attack(arguments: &Arguments, order: Order) -> Result<bool, String> {
+    let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    let jobs = arguments.jobs.unwrap_or(processors).max(1);
+    println!(
+        "simulating for {} s on {jobs} processes, from seed {}",
+        arguments.seconds, arguments.seed
+    );
+    let begun = Instant::now();
+    let mut shown = Instant::now();
+    let (sum, failed) = worker::employ(jobs, order, |sum| {
+        if shown.elapsed() >= Duration::from_secs(10) {
+            shown = Instant::now();
+            println!(
+                "  {:5.0} s: {} scenarios, {} hypercalls, 0 failures",
+                begun.elapsed().as_secs_f64(),
+                grouped(sum.scenarios),
+                grouped(sum.tally.deeds.hypercalls)
+            );
+        }
+    })
+    .map_err(|error| error.to_string())?;
+    let seconds = begun.elapsed().as_secs_f64();
+    print_sum(&sum, seconds, jobs);
+    if let Some(path) = &arguments.json {
+        let json = serde_json::json!({ "seconds": seconds, "jobs": jobs, "sum": sum, "failures": u32::from(failed.is_some()) });
+        std::fs::write(path, json.to_string()).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    match failed {
+        None => {
+            println!("{} scenarios, 0 failures", grouped(sum.scenarios));
+            Ok(true)
+        }
+        Some(failed) => {
+            tell(&failed, arguments)?;
+            println!("{} scenarios, 1 failure", grouped(sum.scenarios));
+            Ok(false)
+        }
+    }
+}
+
+fn print_sum(sum: &Sum, seconds: f64, jobs: u64) {
+    let tally = &sum.tally;
+    let rate = tally.deeds.hypercalls as f64 / seconds;
+    let row = |name: &str, value: String| println!("  {name:<34}{value}");
+    row("hypercalls", grouped(tally.deeds.hypercalls));
+    row(
+        "hypercalls per second",
+        format!(
+            "{} ({} for each process)",
+            grouped(rate as u64),
+            grouped((rate / jobs as f64) as u64)
+        ),
+    );
+    row("  of these restarted", grouped(tally.deeds.restarts));
+    row("other exits", grouped(tally.deeds.exits));
+    row("stores by guests", grouped(tally.deeds.stores));
+    row("domains made", grouped(tally.domains));
+    row("points of interleaving", grouped(tally.points));
+    row("switches inside of the core", grouped(tally.switches));
+    row("allocations made to fail", grouped(tally.refused));
+    row("audits", grouped(tally.audits));
+    row("facts checked by them", grouped(tally.facts));
+    row("translations compared", grouped(tally.translations));
+    row("lock acquisitions compared", grouped(tally.locks));
+    row(
+        "operation and result, distinct",
+        grouped(tally.deeds.outcomes.len() as u64),
+    );
+    row(
+        "longest stay in the core",
+        format!("{} points, {}", grouped(tally.longest.0), tally.longest.1),
+    );
+}
+
+/// A number with its thousands apart.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index != 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A failure: make it short, write it down, and say how to see it again.
+fn tell(failed: &Failed, arguments: &Arguments) -> Result<(), String> {
+    let Failed { seed, failure } = failed;
+    println!("FAIL seed {seed:#x}, step {}: {}", failure.steps, failure.message);
+    println!(
+        "  again: cargo xtask sim --replay {seed:#x} --steps {}",
+        arguments.steps
+    );
+    std::fs::create_dir_all(&arguments.folder).map_err(|error| error.to_string())?;
+    let file = arguments.folder.join(format!("seed-{seed:#x}.script"));
+    let attempt = arguments.folder.join(format!("attempt-{seed:#x}.script"));
+    let whole = Scenario::of(*seed, arguments.steps);
+    let first = Failure {
+        steps: failure.steps.min(arguments.steps),
+        ..failure.clone()
+    };
+    let (short, last) = run::shrink(&whole, &first, TRIES, |candidate| {
+        std::fs::write(&attempt, scenario::to_text(candidate, &[])).ok()?;
+        let found = worker::try_script(&attempt).ok()??;
+        Some(Failure {
+            steps: found.steps.min(candidate.len()),
+            ..found
+        })
+    });
+    // The attempts were only on the way to the script.
+    let _ = std::fs::remove_file(&attempt);
+    let text = scenario::to_text(&short, std::slice::from_ref(&last.message));
+    std::fs::write(&file, text).map_err(|error| error.to_string())?;
+    println!(
+        "  shrunk from {} steps to {}: cargo xtask sim --replay {}",
+        first.steps,
+        short.len(),
+        file.display()
+    );
+    Ok(())
+}
+
+/// Run one scenario again, and tell its story.
+fn replay(what: &str, steps: u64) -> Result<bool, String> {
+    let scenario = match scenario::parse_number(what) {
+        Some(seed) => Scenario::of(seed, steps),
+        None => read_script(Path::new(what))?,
+    };
+    let Report {
+        tally,
+        failure,
+        story,
+    } = run::run(&scenario, true);
+    for line in &story {
+        println!("  {line}");
+    }
+    let Tally { deeds, steps, .. } = &tally;
+    println!(
+        "{steps} steps, {} hypercalls, {} other exits",
+        deeds.hypercalls, deeds.exits
+    );
+    match failure {
+        None => {
+            println!("seed {:#x}: 0 failures", scenario.seed);
+            Ok(true)
+        }
+        Some(failure) => {
+            println!(
+                "FAIL seed {:#x}, step {}: {}",
+                scenario.seed, failure.steps, failure.message
+            );
+            Ok(false)
+        }
+    }
+}
