@@ -41,6 +41,9 @@ struct Arguments {
     /// Where scripts of failures are written.
     #[arg(long, default_value = "target/simulator")]
     folder: PathBuf,
+    /// Go on after a failure: at the end, the kinds of failures are listed.
+    #[arg(long)]
+    keep_going: bool,
     /// Write the figures as JSON, too.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -75,6 +78,7 @@ fn dispatch(arguments: &Arguments) -> Result<bool, String> {
         stride: arguments.stride,
         steps: arguments.steps,
         time: Duration::try_from_secs_f64(arguments.seconds).map_err(|error| error.to_string())?,
+        keep_going: arguments.keep_going,
     };
     if arguments.worker {
         return Ok(worker::work(order));
@@ -118,19 +122,34 @@ fn attack(arguments: &Arguments, order: Order) -> Result<bool, String> {
     let seconds = begun.elapsed().as_secs_f64();
     print_sum(&sum, seconds, jobs);
     if let Some(path) = &arguments.json {
-        let json = serde_json::json!({ "seconds": seconds, "jobs": jobs, "sum": sum, "failures": u32::from(failed.is_some()) });
+        let json =
+            serde_json::json!({ "seconds": seconds, "jobs": jobs, "sum": sum, "failures": failed.len() });
         std::fs::write(path, json.to_string()).map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    match failed {
-        None => {
-            println!("{} scenarios, 0 failures", grouped(sum.scenarios));
-            Ok(true)
+    if arguments.keep_going {
+        list_kinds(&failed);
+    } else if let Some(failed) = failed.first() {
+        tell(failed, arguments)?;
+    }
+    println!("{} scenarios, {} failures", grouped(sum.scenarios), failed.len());
+    Ok(failed.is_empty())
+}
+
+/// Each kind of failure once: how often, and the first of them.
+fn list_kinds(failed: &[Failed]) {
+    let mut kinds: Vec<(String, u64, &Failed)> = Vec::new();
+    for one in failed {
+        let kind = run::kind_of(&one.failure.message);
+        match kinds.iter_mut().find(|(other, ..)| *other == kind) {
+            Some((_, count, _)) => *count += 1,
+            None => kinds.push((kind, 1, one)),
         }
-        Some(failed) => {
-            tell(&failed, arguments)?;
-            println!("{} scenarios, 1 failure", grouped(sum.scenarios));
-            Ok(false)
-        }
+    }
+    for (_, count, Failed { seed, failure }) in kinds {
+        println!(
+            "FAIL {count} times, first seed {seed:#x}, step {}: {}",
+            failure.steps, failure.message
+        );
     }
 }
 

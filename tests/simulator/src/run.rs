@@ -95,7 +95,7 @@ pub fn shrink(
 }
 
 /// What makes two failures the same: their words without the numbers.
-fn kind_of(message: &str) -> String {
+pub fn kind_of(message: &str) -> String {
     let mut kind = String::new();
     for character in message.chars() {
         if character.is_ascii_digit() {

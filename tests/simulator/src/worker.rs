@@ -26,6 +26,8 @@ pub struct Order {
     pub steps: u64,
     /// How long it goes on.
     pub time: Duration,
+    /// It goes on after a failure, too.
+    pub keep_going: bool,
 }
 
 /// What a worker says.
@@ -62,6 +64,7 @@ pub fn work(order: Order) -> bool {
     let mut sum = Sum::default();
     let mut told = Instant::now();
     let mut seed = order.first;
+    let mut sound = true;
     while Instant::now() < end {
         say(&Said::Begin(seed));
         let Report { tally, failure, .. } = run::run(&Scenario::of(seed, order.steps), false);
@@ -72,12 +75,15 @@ pub fn work(order: Order) -> bool {
         }
         if let Some(failure) = failure {
             say(&Said::Failed(seed, failure));
-            return false;
+            sound = false;
+            if !order.keep_going {
+                return false;
+            }
         }
         seed = seed.wrapping_add(order.stride);
     }
     say(&Said::Sum(Box::new(sum)));
-    true
+    sound
 }
 
 fn say(said: &Said) {
@@ -95,7 +101,8 @@ pub struct Failed {
     pub failure: Failure,
 }
 
-/// Have several workers run for a time; `progress` is shown the sum now and then. Stops at the first failure.
+/// Have several workers run for a time; `progress` is shown the sum now and then. Stops at the first failure, unless told
+/// to go on.
 ///
 /// # Errors
 /// When no worker can be started.
@@ -103,7 +110,7 @@ pub fn employ(
     workers: u64,
     order: Order,
     mut progress: impl FnMut(&Sum),
-) -> std::io::Result<(Sum, Option<Failed>)> {
+) -> std::io::Result<(Sum, Vec<Failed>)> {
     let (sender, receiver) = mpsc::channel();
     let mut children = Vec::new();
     for index in 0..workers {
@@ -116,7 +123,7 @@ pub fn employ(
     }
     drop(sender);
     let mut sum = Sum::default();
-    let mut failed = None;
+    let mut failed: Vec<Failed> = Vec::new();
     let mut begun = vec![None; workers as usize];
     while let Ok((index, said)) = receiver.recv() {
         match said {
@@ -126,22 +133,23 @@ pub fn employ(
                 sum.tally.add(&more.tally);
                 progress(&sum);
             }
-            Some(Said::Failed(seed, failure)) => failed = Some(Failed { seed, failure }),
+            Some(Said::Failed(seed, failure)) => failed.push(Failed { seed, failure }),
             None => {
                 let ended = children[index as usize].wait()?;
-                if !ended.success() && failed.is_none() {
+                // One that says so has told why.
+                if ended.code().is_none() {
                     let message = format!("the worker died: {ended}");
-                    failed = begun[index as usize].map(|seed| Failed {
+                    failed.extend(begun[index as usize].map(|seed| Failed {
                         seed,
                         failure: Failure {
                             message,
                             steps: order.steps,
                         },
-                    });
+                    }));
                 }
             }
         }
-        if failed.is_some() {
+        if !failed.is_empty() && !order.keep_going {
             for child in &mut children {
                 // Gone already, or gone now.
                 let _ = child.kill();
@@ -159,6 +167,7 @@ fn start(order: Order, index: u64, sender: mpsc::Sender<(u64, Option<Said>)>) ->
         .args(["--stride", &order.stride.to_string()])
         .args(["--steps", &order.steps.to_string()])
         .args(["--seconds", &order.time.as_secs_f64().to_string()])
+        .args(order.keep_going.then_some("--keep-going"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()?;

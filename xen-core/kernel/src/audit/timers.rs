@@ -58,6 +58,8 @@ impl<M: Machine> Auditor<M> {
                 .min();
             drop(timers);
             let programmed = processor.programmed();
+            // The end of time never comes, and nothing is set for it.
+            let first = first.filter(|&first| first != u64::MAX);
             holds!(
                 first.is_none_or(|first| first <= now || programmed.is_some_and(|at| at <= first)),
                 PROGRAMMED,

@@ -480,9 +480,12 @@ impl Machine for FakeMachine {
     }
 
     fn port_map(&self, ports: DirectPorts<'_>) -> Result<FakePortMap, OutOfMemory> {
-        Ok(FakePortMap {
-            ranges: ports.ranges.to_vec(),
-        })
+        let mut ranges = Vec::new();
+        ranges
+            .try_reserve_exact(ports.ranges.len())
+            .map_err(|_| OutOfMemory)?;
+        ranges.extend_from_slice(ports.ranges);
+        Ok(FakePortMap { ranges })
     }
 
     fn new_vcpu(&self) -> Result<FakeVcpu, OutOfMemory> {
