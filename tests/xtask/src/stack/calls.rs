@@ -126,10 +126,7 @@ fn computed(
             continue;
         }
         let rule = rules.call.iter().find(|rule| {
-            let source_fits = rule
-                .source
-                .as_ref()
-                .is_none_or(|named| *named == source.to_string());
+            let source_fits = rule.source.is_empty() || rule.source.contains(&source.to_string());
             source_fits && fits(&rule.from, &function.name)
         });
         match rule {

@@ -61,8 +61,9 @@ pub struct Call {
     /// Patterns of the functions that are called: of those whose address is somewhere in the program.
     pub to: Vec<String>,
     /// Where the address must come from for the rule to hold, as messages name it: `word 32` for the second method of a
-    /// trait object, `unknown` for what came as an argument or lay on the stack.
-    pub source: Option<String>,
+    /// trait object, `unknown` for what came as an argument or lay on the stack. Empty: wherever it comes from.
+    #[serde(default)]
+    pub source: Vec<String>,
     /// Why these and no others.
     #[allow(dead_code, reason = "for who reads the file")]
     pub why: String,
