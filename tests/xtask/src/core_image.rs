@@ -1,6 +1,7 @@
 //! Building the hypervisor and giving it the form that loaders take.
 
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
@@ -14,10 +15,15 @@ pub fn build(house: &House) -> Result<()> {
     let mut cargo = command::cargo(house.root());
     cargo.args(["build", "--release", "--target", TARGET, "--package", "image"]);
     command::run(&mut cargo).context("the hypervisor does not build")?;
-    let built = house.built(TARGET, "release", "xenolith");
+    let built = linked(house);
     let elf = fs::read(&built).with_context(|| format!("the build left no {}", built.display()))?;
     fs::write(house.hypervisor_image(), as_elf32(&elf)?)?;
     Ok(())
+}
+
+/// The hypervisor as it was linked: 64-bit, with symbols and line tables.
+pub fn linked(house: &House) -> PathBuf {
+    house.built(TARGET, "release", "xenolith")
 }
 
 /// The same program with 32-bit headers.

@@ -5,11 +5,15 @@
 //! | `cargo xtask build` | `target/xenolith.elf`, `target/dom0.cpio.gz` |
 //! | `cargo xtask run` | the scenario played on the emulated machine, `target/run/serial.log` |
 //! | `cargo xtask test` | everything that can fail, and one line: `N passed, N failed` |
+//! | `cargo xtask panics` | the places in the core from which a panic can be reached, counted and listed |
+//! | `cargo xtask stack` | the deepest way through each of the core's stacks |
+//! | `cargo xtask budget` | whether size, panic sites and stacks are within `tests/budgets/core.toml` |
 //! | `cargo xtask status` | the figures in `docs/STATUS.md` |
 //!
 //! Each module is one of the words above or one of their ingredients.
 
 mod boots;
+mod budget;
 mod command;
 mod core_image;
 mod cpio;
@@ -20,10 +24,13 @@ mod initramfs;
 mod kernel_modules;
 mod micro;
 mod packages;
+mod panics;
+mod program;
 mod report;
 mod run;
 mod serial;
 mod setup;
+mod stack;
 mod status;
 mod suite;
 
@@ -49,6 +56,12 @@ enum Command {
     Run(run::RunArguments),
     /// Run every test; with names, only those parts.
     Test(suite::TestArguments),
+    /// Count the places in the core from which a panic can be reached.
+    Panics(panics::PanicsArguments),
+    /// How deep the core's stacks can get.
+    Stack(stack::StackArguments),
+    /// Compare the core's size, panic sites and stacks with what they may be.
+    Budget(budget::BudgetArguments),
     /// Count lines, measure images and write docs/STATUS.md from the last runs' figures.
     Status,
 }
@@ -72,6 +85,9 @@ fn dispatch(command: Command) -> Result<bool> {
         Command::Build => build(&house).map(|()| true),
         Command::Run(arguments) => run::run(&house, &arguments),
         Command::Test(arguments) => suite::test(&house, &arguments),
+        Command::Panics(arguments) => panics::panics(&house, &arguments),
+        Command::Stack(arguments) => stack::stack(&house, &arguments),
+        Command::Budget(arguments) => budget::budget(&house, &arguments),
         Command::Status => status::update(&house).map(|()| true),
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::budget;
 use crate::emulator::Hypervisor;
 use crate::figures;
 use crate::house::House;
@@ -64,6 +65,8 @@ fn tables(house: &House) -> Result<String> {
         ("Times", figures::times(ours, xens)),
         ("Counts", figures::counts(ours, xens)),
         ("The core's own counts", figures::core(ours)),
+        // Nothing where the core was not built yet.
+        ("The core's budget", budget::table(house).unwrap_or_default()),
         ("Sizes", lines(house)?),
     ];
     for (title, table) in sections {

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::boots;
+use crate::budget;
 use crate::command;
 use crate::core_image;
 use crate::emulator::Hypervisor;
@@ -44,6 +45,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Whether nothing failed.
+    pub fn is_good(&self) -> bool {
+        self.failed == 0
+    }
+
     /// One test; says so at once.
     pub fn new(title: &str, passed: bool, detail: &str) -> Outcome {
         let word = if passed {
@@ -77,6 +83,7 @@ pub fn test(house: &House, arguments: &TestArguments) -> Result<bool> {
     }
     if wanted(Part::Micro) || wanted(Part::Scenario) {
         outcomes.push(attempt("the hypervisor builds", || core_image::build(house)));
+        outcomes.extend(budgets(house));
     }
     if wanted(Part::Micro) {
         outcomes.extend(micro_guests(house, Hypervisor::Xenolith));
@@ -105,6 +112,11 @@ fn attempt(title: &str, work: impl FnOnce() -> Result<()>) -> Outcome {
         Ok(()) => Outcome::new(title, true, ""),
         Err(error) => Outcome::new(title, false, &format!("{error:#}")),
     }
+}
+
+fn budgets(house: &House) -> Vec<Outcome> {
+    budget::check(house)
+        .unwrap_or_else(|error| vec![Outcome::new("the core's budget", false, &format!("{error:#}"))])
 }
 
 fn micro_guests(house: &House, on: Hypervisor) -> Vec<Outcome> {

@@ -4,6 +4,7 @@
 #[cfg(target_os = "none")]
 mod metal {
     use kernel::Kernel;
+    use machine::ProcessorId;
     use machine::bare::{self, BareMetal, Started};
     use machine::sync::Once;
 
@@ -22,23 +23,28 @@ mod metal {
             command_line,
         } = started;
         let kernel = KERNEL.call_once(|| Kernel::new(machine, &command_line));
-        bare::logger::replace_sink(|record| {
-            if let Some(kernel) = KERNEL.get() {
-                kernel.log(record);
-            }
-        });
+        bare::logger::replace_sink(log);
         kernel.announce();
         if let Err(reason) = kernel.start_control_domain(&modules) {
             bare::crash::refuse(format_args!("{reason}"));
         }
         // Their memory is dom0's and the guests' from here on.
         drop(modules);
-        bare::run_other_processors(|_| {
-            if let Some(kernel) = KERNEL.get() {
-                kernel.run_processor();
-            }
-        });
+        bare::run_other_processors(work);
         kernel.run_processor()
+    }
+
+    fn log(record: &bare::logger::Record<'_>) {
+        if let Some(kernel) = KERNEL.get() {
+            kernel.log(record);
+        }
+    }
+
+    /// What the other processors do. They start when the kernel is there.
+    fn work(_: ProcessorId) {
+        if let Some(kernel) = KERNEL.get() {
+            kernel.run_processor();
+        }
     }
 
     #[panic_handler]

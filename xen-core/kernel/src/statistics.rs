@@ -5,6 +5,7 @@ use machine::sync::atomic::Ordering;
 use hypercall_abi::DomainId;
 use hypercall_abi::hypercall::{NUMBERS, name};
 use machine::Machine;
+use machine::address::PAGE_SIZE;
 use machine::virtual_cpu::{EXIT_KINDS, Exit};
 
 use crate::Kernel;
@@ -23,18 +24,24 @@ impl<M: Machine> Kernel<M> {
         let memory = self.machine.memory();
         log::info!(
             "memory: {} KiB held by the hypervisor, {} KiB free of {} KiB",
-            self.machine.core_frames() * 4,
-            memory.free_frames() * 4,
-            self.installed_frames() * 4
+            kibibytes(self.machine.core_frames()),
+            kibibytes(memory.free_frames()),
+            kibibytes(self.installed_frames())
         );
+        for stacks in self.machine.stack_use().iter().filter(|stacks| stacks.size != 0) {
+            log::info!(
+                "stacks: {} used {} of {} bytes",
+                stacks.kind,
+                stacks.most,
+                stacks.size
+            );
+        }
         if let Some(domain) = self.domains.get(DomainId::CONTROL) {
             for kind in 0..EXIT_KINDS {
-                let mut count = 0;
+                let mut count = 0u64;
                 self.each_vcpu(&domain, |vcpu| {
-                    count += vcpu
-                        .exits
-                        .get(kind)
-                        .map_or(0, |exits| exits.load(Ordering::Relaxed));
+                    let exits = vcpu.exits.get(kind);
+                    count = count.saturating_add(exits.map_or(0, |exits| exits.load(Ordering::Relaxed)));
                 });
                 if count != 0 {
                     log::info!("exits: d0 {} {count}", Exit::kind_name(kind));
@@ -49,4 +56,9 @@ impl<M: Machine> Kernel<M> {
             }
         }
     }
+}
+
+/// Frames in KiB.
+fn kibibytes(frames: u64) -> u64 {
+    frames.saturating_mul(PAGE_SIZE as u64 / 1024)
 }

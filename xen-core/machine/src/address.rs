@@ -25,6 +25,11 @@ macro_rules! address_type {
                     None => None,
                 }
             }
+
+            /// The value `amount` further on; the last there is, where that is past the end. Nothing lies there.
+            pub const fn saturating_add(self, amount: u64) -> Self {
+                Self(self.0.saturating_add(amount))
+            }
         }
 
         impl fmt::Debug for $name {
@@ -92,6 +97,13 @@ impl HostAddress {
     }
 }
 
+impl HostFrame {
+    /// The frames of the block of this order that begins here.
+    pub fn block(self, order: Order) -> impl Iterator<Item = HostFrame> {
+        (self.0..self.saturating_add(order.frames()).0).map(HostFrame)
+    }
+}
+
 impl GuestFrame {
     /// The address of the frame's first byte.
     pub const fn address(self) -> GuestAddress {
@@ -119,24 +131,67 @@ impl LinearAddress {
 }
 
 /// log2 of a number of frames: 0 is 4 KiB, 9 is 2 MiB, 18 is 1 GiB.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
-pub struct Order(u8);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Order(Exponent);
+
+/// The exponents that there are. An enumeration and no integer, so that the compiler knows the largest as well and keeps no
+/// checks for others.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+#[rustfmt::skip]
+enum Exponent { E0, E1, E2, E3, E4, E5, E6, E7, E8, E9, E10, E11, E12, E13, E14, E15, E16, E17, E18 }
+
+#[rustfmt::skip]
+const EXPONENTS: [Exponent; 19] = {
+    use Exponent::*;
+    [E0, E1, E2, E3, E4, E5, E6, E7, E8, E9, E10, E11, E12, E13, E14, E15, E16, E17, E18]
+};
+
+impl fmt::Debug for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Order").field(&self.value()).finish()
+    }
+}
 
 impl Order {
     /// One frame, 4 KiB.
-    pub const PAGE: Order = Order(0);
+    pub const PAGE: Order = Order(Exponent::E0);
     /// 512 frames, 2 MiB.
-    pub const TWO_MIB: Order = Order(9);
+    pub const TWO_MIB: Order = Order(Exponent::E9);
     /// 262,144 frames, 1 GiB: the largest block there is.
-    pub const ONE_GIB: Order = Order(18);
+    pub const ONE_GIB: Order = Order(Exponent::E18);
 
     /// The order `value`, or `None` past [`Order::ONE_GIB`].
     pub const fn new(value: u32) -> Option<Order> {
-        if value <= Self::ONE_GIB.0 as u32 {
-            Some(Order(value as u8))
+        if (value as usize) < EXPONENTS.len() {
+            Some(Order(EXPONENTS[value as usize]))
         } else {
             None
         }
+    }
+
+    /// The largest order of which a block may begin at this frame and have no more than `most` frames, of which there is one.
+    pub const fn largest(frame: u64, most: u64) -> Order {
+        let aligned = frame.trailing_zeros();
+        let fitting = 63u32.saturating_sub(most.leading_zeros());
+        let value = if aligned < fitting { aligned } else { fitting };
+        match Order::new(value) {
+            Some(order) => order,
+            None => Order::ONE_GIB,
+        }
+    }
+
+    /// The order of half as many frames; `None` of one frame.
+    pub const fn half(self) -> Option<Order> {
+        match self.value().checked_sub(1) {
+            Some(value) => Order::new(value),
+            None => None,
+        }
+    }
+
+    /// The order of twice as many frames; `None` of the largest.
+    pub const fn double(self) -> Option<Order> {
+        Order::new(self.value() + 1)
     }
 
     /// The exponent.
@@ -146,7 +201,7 @@ impl Order {
 
     /// Frames in a block of this order.
     pub const fn frames(self) -> u64 {
-        1 << self.0
+        1 << self.value()
     }
 
     /// Whether a frame number is aligned to this order.

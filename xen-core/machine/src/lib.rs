@@ -138,6 +138,17 @@ pub struct Platform {
     pub loader: alloc::string::String,
 }
 
+/// How much was ever in use of the stacks of one kind.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct StackUse {
+    /// What they are for.
+    pub kind: &'static str,
+    /// The most bytes in use of any of them.
+    pub most: u64,
+    /// The bytes that each has.
+    pub size: u64,
+}
+
 /// A machine: what the kernel is generic over.
 pub trait Machine: Sync + Sized + 'static {
     /// A vCPU's context.
@@ -222,6 +233,10 @@ pub trait Machine: Sync + Sized + 'static {
     fn heap_available(&self) -> usize;
     /// Frames that the core itself holds: image, heap, tables.
     fn core_frames(&self) -> u64;
+    /// The most that was ever in use of the core's stacks. Nothing where they are the host's.
+    fn stack_use(&self) -> [StackUse; 2] {
+        [StackUse::default(); 2]
+    }
 
     /// Switch the machine off.
     fn power_off(&self) -> !;

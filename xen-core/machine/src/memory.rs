@@ -8,11 +8,12 @@
 //! The same code runs on the metal (the direct map's base is a constant of the address space) and on the host (the base
 //! is an arena's address), so that simulated machines exercise exactly what ships.
 
+use core::ops::Range;
 // Points of interleaving are where frames change hands and where guests' bytes are touched, each named below: not every word
 // of every table.
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use crate::address::{HostAddress, HostFrame, Order, PAGE_SIZE};
+use crate::address::{HostAddress, HostFrame, Order, PAGE_SHIFT, PAGE_SIZE};
 use crate::sync::{Lock, interleave};
 
 #[cfg(any(not(target_os = "none"), debug_assertions))]
@@ -96,6 +97,12 @@ struct FreeLists {
     free_frames: u64,
 }
 
+impl FreeLists {
+    fn head(&mut self, order: Order) -> &mut u64 {
+        &mut self.heads[order.value() as usize]
+    }
+}
+
 /// All of the machine's memory.
 pub struct Memory {
     /// Where host address 0 appears in this address space.
@@ -117,7 +124,9 @@ unsafe impl Send for Memory {}
 impl Memory {
     /// Bytes that the frame table and the owners' counters need for `frames` frames.
     pub const fn metadata_size(frames: u64) -> usize {
-        frames as usize * size_of::<FrameWord>() + OWNERS * size_of::<AtomicU32>()
+        (frames as usize)
+            .saturating_mul(size_of::<FrameWord>())
+            .saturating_add(OWNERS * size_of::<AtomicU32>())
     }
 
     /// Memory of `frames` frames, all of them [`FrameUse::Reserved`] until given with [`Memory::add_free`].
@@ -159,29 +168,23 @@ impl Memory {
     pub unsafe fn add_free(&self, first: HostFrame, count: u64, clean: bool) {
         let end = (first.0.saturating_add(count)).min(self.table.len() as u64);
         let mut frame = first.0;
-        let mut added = 0;
         while frame < end {
             // The largest aligned block that fits goes in at once: boot does not walk gigabytes frame by frame more
             // often than it must.
-            let fit = 63 - (end - frame).leading_zeros();
-            let order = frame.trailing_zeros().min(fit).min(Order::ONE_GIB.value());
+            let order = Order::largest(frame, end.saturating_sub(frame));
             let mut whole = true;
-            for member in frame..frame + (1 << order) {
+            for member in HostFrame(frame).block(order) {
                 let bits = word(0, NO_OWNER, FrameUse::Free) | if clean { 0 } else { DIRTY };
-                let swap = self.table[member as usize].0.compare_exchange(
-                    0,
-                    bits,
-                    Ordering::AcqRel,
-                    Ordering::Acquire,
-                );
+                let swap = self
+                    .entry(member)
+                    .compare_exchange(0, bits, Ordering::AcqRel, Ordering::Acquire);
                 whole &= swap.is_ok();
             }
             debug_assert!(whole, "memory given twice");
             self.insert_block(&mut self.free.lock(), frame, order);
-            added += 1u64 << order;
-            frame += 1 << order;
+            self.total_frames.fetch_add(order.frames(), Ordering::Relaxed);
+            frame = frame.saturating_add(order.frames());
         }
-        self.total_frames.fetch_add(added, Ordering::Relaxed);
     }
 
     /// Frames the allocator was given in all.
@@ -272,19 +275,16 @@ impl Memory {
     /// # Safety
     /// The block came from [`Memory::allocate_core`] with this order, and nothing points into it any more.
     pub(crate) unsafe fn free_core(&self, first: HostFrame, order: Order) {
-        for frame in first.0..first.0 + order.frames() {
+        for frame in first.block(order) {
             let free = word(0, NO_OWNER, FrameUse::Free) | DIRTY;
             let core = word(1, NO_OWNER, FrameUse::Core);
-            let swap = self.table[frame as usize].0.compare_exchange(
-                core,
-                free,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            );
+            let swap = self
+                .entry(frame)
+                .compare_exchange(core, free, Ordering::AcqRel, Ordering::Acquire);
             assert!(swap.is_ok(), "a frame freed that is not the core's");
         }
         self.core_frames.fetch_sub(order.frames(), Ordering::Relaxed);
-        self.insert_block(&mut self.free.lock(), first.0, order.value());
+        self.insert_block(&mut self.free.lock(), first.0, order);
     }
 
     /// One more reference to a guest's frame, whoever owns it. `None` for frames that are no guest's.
@@ -300,8 +300,10 @@ impl Memory {
             {
                 return None;
             }
+            // No carry out of the count: it is below its limit.
+            let more = bits.wrapping_add(1);
             interleave();
-            match entry.compare_exchange_weak(bits, bits + 1, Ordering::AcqRel, Ordering::Acquire) {
+            match entry.compare_exchange_weak(bits, more, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
                     return Some(FrameReference {
                         memory: self,
@@ -314,10 +316,12 @@ impl Memory {
         }
     }
 
-    /// Turn a free block's frames into `bits`, zeroing those that are dirty if told so.
+    /// Turn a free block's frames into `bits`, zeroing those that are dirty if told so. Once in the program, not in each of
+    /// its callers: the assertions are many, and a call is nothing beside what it does.
+    #[inline(never)]
     fn claim(&self, first: HostFrame, order: Order, bits: u64, zero: bool) {
-        for frame in first.0..first.0 + order.frames() {
-            let entry = &self.table[frame as usize].0;
+        for frame in first.block(order) {
+            let entry = self.entry(frame);
             let before = entry.load(Ordering::Acquire);
             assert!(
                 word_use(before) == FrameUse::Free && before & COUNT_MASK == 0,
@@ -325,10 +329,18 @@ impl Memory {
             );
             if zero && before & DIRTY != 0 {
                 // SAFETY: the frame is free, and this processor took it off the free lists: nobody else touches it.
-                unsafe { self.pointer(HostFrame(frame).address()).write_bytes(0, PAGE_SIZE) };
+                unsafe { self.pointer(frame.address()).write_bytes(0, PAGE_SIZE) };
             }
             let swap = entry.compare_exchange(before, bits, Ordering::AcqRel, Ordering::Acquire);
             assert!(swap.is_ok(), "a frame changed hands twice");
+        }
+    }
+
+    /// A frame's word in the frame table.
+    fn entry(&self, frame: HostFrame) -> &AtomicU64 {
+        match self.table.get(frame.0 as usize) {
+            Some(word) => &word.0,
+            None => beyond_the_table(frame),
         }
     }
 
@@ -338,32 +350,35 @@ impl Memory {
             return None;
         }
         let mut lists = self.free.lock();
-        let wanted = order.value();
-        let found = (wanted..ORDERS as u32).find(|&candidate| lists.heads[candidate as usize] != NONE)?;
-        let frame = lists.heads[found as usize];
+        let found = (order.value()..ORDERS as u32)
+            .filter_map(Order::new)
+            .find(|&candidate| *lists.head(candidate) != NONE)?;
+        let frame = *lists.head(found);
         self.unlink_block(&mut lists, frame, found);
         // Split: the upper halves go back.
-        for half in (wanted..found).rev() {
-            self.link_block(&mut lists, frame + (1 << half), half);
+        let mut left = found;
+        while let Some(half) = left.half().filter(|_| left > order) {
+            self.link_block(&mut lists, frame | half.frames(), half);
+            left = half;
         }
         self.free_frames.store(lists.free_frames, Ordering::Relaxed);
         Some(HostFrame(frame))
     }
 
     /// Put a block of free frames back, merged with its free buddies.
-    fn insert_block(&self, lists: &mut FreeLists, mut frame: u64, mut order: u32) {
-        while order < Order::ONE_GIB.value() {
-            let buddy = frame ^ (1 << order);
+    fn insert_block(&self, lists: &mut FreeLists, mut frame: u64, mut order: Order) {
+        while let Some(double) = order.double() {
+            let buddy = frame ^ order.frames();
             let Some(entry) = self.table.get(buddy as usize) else {
                 break;
             };
             let bits = entry.0.load(Ordering::Acquire);
-            if bits & HEAD == 0 || word_use(bits) != FrameUse::Free || word_order(bits) != order {
+            if bits & HEAD == 0 || word_use(bits) != FrameUse::Free || word_order(bits) != order.value() {
                 break;
             }
             self.unlink_block(lists, buddy, order);
-            frame &= !(1 << order);
-            order += 1;
+            frame &= !order.frames();
+            order = double;
         }
         self.link_block(lists, frame, order);
         self.free_frames.store(lists.free_frames, Ordering::Relaxed);
@@ -371,30 +386,30 @@ impl Memory {
 
     // Free blocks are a doubly linked list through their own first sixteen bytes: next, previous.
 
-    fn link_block(&self, lists: &mut FreeLists, frame: u64, order: u32) {
-        let next = lists.heads[order as usize];
+    fn link_block(&self, lists: &mut FreeLists, frame: u64, order: Order) {
+        let next = *lists.head(order);
         self.links(frame)[0].store(next, Ordering::Relaxed);
         self.links(frame)[1].store(NONE, Ordering::Relaxed);
         if next != NONE {
             self.links(next)[1].store(frame, Ordering::Relaxed);
         }
-        lists.heads[order as usize] = frame;
-        let entry = &self.table[frame as usize].0;
+        *lists.head(order) = frame;
+        let entry = self.entry(HostFrame(frame));
         let bits = entry.load(Ordering::Relaxed) & DIRTY;
         entry.store(
-            word(0, NO_OWNER, FrameUse::Free) | bits | HEAD | (u64::from(order) << 56),
+            word(0, NO_OWNER, FrameUse::Free) | bits | HEAD | (u64::from(order.value()) << 56),
             Ordering::Release,
         );
-        lists.free_frames += 1 << order;
+        lists.free_frames = lists.free_frames.wrapping_add(order.frames());
     }
 
-    fn unlink_block(&self, lists: &mut FreeLists, frame: u64, order: u32) {
+    fn unlink_block(&self, lists: &mut FreeLists, frame: u64, order: Order) {
         let [next, previous] = self
             .links(frame)
             .each_ref()
             .map(|link| link.load(Ordering::Relaxed));
         if previous == NONE {
-            lists.heads[order as usize] = next;
+            *lists.head(order) = next;
         } else {
             self.links(previous)[0].store(next, Ordering::Relaxed);
         }
@@ -404,10 +419,10 @@ impl Memory {
         // A clean frame stays clean.
         self.links(frame)[0].store(0, Ordering::Relaxed);
         self.links(frame)[1].store(0, Ordering::Relaxed);
-        let entry = &self.table[frame as usize].0;
+        let entry = self.entry(HostFrame(frame));
         let bits = entry.load(Ordering::Relaxed) & DIRTY;
         entry.store(word(0, NO_OWNER, FrameUse::Free) | bits, Ordering::Release);
-        lists.free_frames -= 1 << order;
+        lists.free_frames = lists.free_frames.wrapping_sub(order.frames());
     }
 
     fn links(&self, frame: u64) -> &[AtomicU64; 2] {
@@ -433,22 +448,22 @@ impl Memory {
 
     /// Drop one reference of each frame of a block, freeing those that reach zero.
     fn put(&self, first: HostFrame, order: Order) {
-        let end = first.0 + order.frames();
-        let mut run = 0;
-        for frame in first.0..end {
-            if self.put_frame(HostFrame(frame)) {
-                run += 1;
+        let mut run = first..first;
+        for frame in first.block(order) {
+            let next = frame.saturating_add(1);
+            if self.put_frame(frame) {
+                run.end = next;
             } else {
-                self.insert_range(frame - run, run);
-                run = 0;
+                self.insert_range(run);
+                run = next..next;
             }
         }
-        self.insert_range(end - run, run);
+        self.insert_range(run);
     }
 
     /// Drop one reference; true when it was the last, and the frame is now scrubbed and free (but in no list yet).
     fn put_frame(&self, frame: HostFrame) -> bool {
-        let entry = &self.table[frame.0 as usize].0;
+        let entry = self.entry(frame);
         interleave();
         let before = entry.fetch_sub(1, Ordering::AcqRel);
         assert!(before & COUNT_MASK != 0, "a reference dropped twice");
@@ -467,21 +482,25 @@ impl Memory {
         true
     }
 
-    fn insert_range(&self, mut frame: u64, mut count: u64) {
-        if count == 0 {
+    fn insert_range(&self, range: Range<HostFrame>) {
+        if range.is_empty() {
             return;
         }
         let mut lists = self.free.lock();
-        while count != 0 {
-            let order = frame
-                .trailing_zeros()
-                .min(63 - count.leading_zeros())
-                .min(Order::ONE_GIB.value());
-            self.insert_block(&mut lists, frame, order);
-            frame += 1 << order;
-            count -= 1 << order;
+        let mut frame = range.start;
+        while frame < range.end {
+            let order = Order::largest(frame.0, range.end.0.saturating_sub(frame.0));
+            self.insert_block(&mut lists, frame.0, order);
+            frame = frame.saturating_add(order.frames());
         }
     }
+}
+
+/// Blocks come from the free lists and from references, and these name frames of the table.
+#[cold]
+#[inline(never)]
+fn beyond_the_table(frame: HostFrame) -> ! {
+    panic!("{frame:?} is beyond the frame table")
 }
 
 /// Why a block cannot be had.
@@ -613,12 +632,12 @@ impl FrameReference {
     /// # Errors
     /// The reference itself, when it is a single page.
     pub fn split(self) -> Result<(FrameReference, FrameReference), FrameReference> {
-        let Some(order) = self.order.value().checked_sub(1).and_then(Order::new) else {
+        let Some(order) = self.order.half() else {
             return Err(self);
         };
         let (memory, first) = (self.memory, self.first);
         core::mem::forget(self);
-        let upper = HostFrame(first.0 + order.frames());
+        let upper = first.saturating_add(order.frames());
         Ok((
             FrameReference { memory, first, order },
             FrameReference {
@@ -645,7 +664,7 @@ impl FrameReference {
     }
 
     fn length(&self) -> usize {
-        PAGE_SIZE << self.order.value()
+        (self.order.frames() << PAGE_SHIFT) as usize
     }
 
     fn check(&self, offset: usize, length: usize) -> Result<*mut u8, OutOfPage> {

@@ -61,8 +61,8 @@ impl Drop for Modules {
     fn drop(&mut self) {
         for module in &self.modules {
             let first = module.start.frame();
-            let last = module.start.0 + module.length as u64;
-            let count = last.div_ceil(PAGE_SIZE as u64) - first.0;
+            let last = module.start.0.saturating_add(module.length as u64);
+            let count = last.div_ceil(PAGE_SIZE as u64).saturating_sub(first.0);
             // SAFETY: `new`'s contract: nobody else uses these pages, and the borrows of their bytes are over.
             unsafe { self.memory.add_free(first, count, false) };
         }

@@ -33,7 +33,8 @@ impl Presence {
     /// have.
     #[inline]
     pub fn enter(&self, tables: &TableRoot) -> u64 {
-        self.running_root.store(tables.root().0 + 1, Ordering::SeqCst);
+        self.running_root
+            .store(announced(tables.root()), Ordering::SeqCst);
         tables.generation().load(Ordering::SeqCst)
     }
 
@@ -47,8 +48,13 @@ impl Presence {
     /// Whether a guest on these tables runs here, and if so a mark that changes when it is left.
     fn mark(&self, root: HostFrame) -> Option<u64> {
         let mark = self.left.load(Ordering::SeqCst);
-        (self.running_root.load(Ordering::SeqCst) == root.0 + 1).then_some(mark)
+        (self.running_root.load(Ordering::SeqCst) == announced(root)).then_some(mark)
     }
+}
+
+/// How tables are announced: by their root frame plus one, as 0 says that there are none. No frame has the last number.
+fn announced(root: HostFrame) -> u64 {
+    root.0.wrapping_add(1)
 }
 
 /// Raise the tables' generation and wait until no guest runs under an older one on the `others`: all processors but the

@@ -114,6 +114,11 @@ pub trait Format: Send + Sync + 'static {
     fn tag(entry: u64) -> u64;
 }
 
+/// log2 of the guest frames that an entry at this level stands for. Levels are a handful: no product wraps.
+const fn bits_below(level: u32) -> u32 {
+    level.wrapping_mul(9)
+}
+
 /// AMD's nested page tables: the processor's ordinary long-mode format, walked as user accesses (APM vol. 2, 15.25).
 pub struct NestedPaging;
 
@@ -314,7 +319,7 @@ impl<F: Format> StageTwo<F> {
     }
 
     fn index(frame: GuestFrame, level: u32) -> usize {
-        ((frame.0 >> (9 * level)) & 511) as usize
+        (frame.0.unbounded_shr(bits_below(level)) & 511) as usize
     }
 
     fn entry(&self, table: HostFrame, index: usize) -> &AtomicU64 {
@@ -337,7 +342,7 @@ impl<F: Format> StageTwo<F> {
                 return None;
             }
             if F::is_leaf(entry, level) {
-                let order = Order::new(9 * level)?;
+                let order = Order::new(bits_below(level))?;
                 let offset = frame.0 & (order.frames() - 1);
                 return Some(Leaf {
                     frame: HostFrame(F::frame(entry).0 + offset),
@@ -432,7 +437,7 @@ impl<F: Format> StageTwo<F> {
                     .ok_or(MapError::OutOfMemory)?;
                 interleave();
                 slot.store(F::table(lower), Ordering::Release);
-                self.tables += 1;
+                self.tables = self.tables.saturating_add(1);
                 lower
             } else if F::is_leaf(entry, above) {
                 return Err(MapError::Occupied);
@@ -507,16 +512,16 @@ impl<F: Format> StageTwo<F> {
         let entry = self.entry(table, index).load(Ordering::Acquire);
         let lower = self.memory.allocate_core(Order::PAGE).ok_or(OutOfMemory)?;
         let below = level - 1;
-        let first = F::frame(entry).0;
+        let first = F::frame(entry);
         for slot in 0..512u64 {
-            let frame = HostFrame(first + (slot << (9 * below)));
+            let frame = first.saturating_add(slot.unbounded_shl(bits_below(below)));
             let device = F::tag(entry) == EntryKind::Device as u64;
             let leaf = F::leaf(frame, below, F::permissions(entry), device, F::tag(entry));
             self.entry(lower, slot as usize).store(leaf, Ordering::Relaxed);
         }
         interleave();
         self.entry(table, index).store(F::table(lower), Ordering::Release);
-        self.tables += 1;
+        self.tables = self.tables.saturating_add(1);
         Ok(lower)
     }
 
@@ -566,9 +571,10 @@ impl<F: Format> StageTwo<F> {
 
     /// The first frame of `wanted` that the table at `level` maps, whose own first frame is `base`.
     fn first_leaf(&self, table: HostFrame, level: u32, base: u64, wanted: Range<u64>) -> Option<GuestFrame> {
-        let skipped = wanted.start.saturating_sub(base) >> (9 * level);
+        let bits = bits_below(level);
+        let skipped = wanted.start.saturating_sub(base).unbounded_shr(bits);
         for index in skipped..512 {
-            let start = base + (index << (9 * level));
+            let start = base | index.unbounded_shl(bits);
             if start >= wanted.end {
                 return None;
             }
@@ -593,13 +599,14 @@ impl<F: Format> StageTwo<F> {
     }
 
     fn last_leaf(&self, table: HostFrame, level: u32, base: u64) -> Option<GuestFrame> {
+        let bits = bits_below(level);
         (0..512u64).rev().find_map(|index| {
-            let start = base + (index << (9 * level));
+            let start = base | index.unbounded_shl(bits);
             let entry = self.entry(table, index as usize).load(Ordering::Acquire);
             if !F::present(entry) {
                 None
             } else if F::is_leaf(entry, level) {
-                Some(GuestFrame(start + (1 << (9 * level)) - 1))
+                Some(GuestFrame(start | !u64::MAX.unbounded_shl(bits)))
             } else {
                 self.last_leaf(F::frame(entry), level - 1, start)
             }

@@ -166,7 +166,8 @@ fn list_tables(root: &Root) -> Vec<AcpiTable> {
         address[..size].copy_from_slice(entry);
         u64::from_le_bytes(address)
     };
-    bytes[HEADER..]
+    let pointers = bytes.get(HEADER..).unwrap_or_default();
+    pointers
         .chunks_exact(size)
         .map(pointer)
         .filter_map(read_header)

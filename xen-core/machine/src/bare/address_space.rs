@@ -55,18 +55,18 @@ unsafe impl FrameAllocator<Size4KiB> for CoreFrames {
 
 impl AddressSpace {
     fn mapper(&mut self) -> OffsetPageTable<'_> {
-        let table = (DIRECT_MAP + self.root.start_address().as_u64()) as *mut PageTable;
+        let table = (DIRECT_MAP | self.root.start_address().as_u64()) as *mut PageTable;
         // SAFETY: the root table and all below it are frames of ours, mapped in the direct map, and reached through this
         // one structure only, which is behind a lock.
         unsafe { OffsetPageTable::new(&mut *table, VirtAddr::new(DIRECT_MAP)) }
     }
 }
 
-/// Map physical memory with the largest pages that fit.
+/// Map physical memory with the largest pages that fit, `offset` further on than where it is.
 fn map_range(
     mapper: &mut OffsetPageTable<'_>,
     frames: &mut impl FrameAllocator<Size4KiB>,
-    at: u64,
+    offset: u64,
     physical: core::ops::Range<u64>,
     flags: Flags,
 ) {
@@ -74,15 +74,17 @@ fn map_range(
     let huge = huge.is_some_and(|features| features.has_1gib_pages());
     let mut address = physical.start;
     while address < physical.end {
-        let target = at + (address - physical.start);
-        let fits = |size: u64| (address | target).is_multiple_of(size) && physical.end - address >= size;
-        address += if huge && fits(Size1GiB::SIZE) {
+        let target = offset.wrapping_add(address);
+        let rest = physical.end.saturating_sub(address);
+        let fits = |size: u64| (address | target).is_multiple_of(size) && rest >= size;
+        let mapped = if huge && fits(Size1GiB::SIZE) {
             map_page::<Size1GiB>(mapper, frames, target, address, flags)
         } else if fits(Size2MiB::SIZE) {
             map_page::<Size2MiB>(mapper, frames, target, address, flags)
         } else {
             map_page::<Size4KiB>(mapper, frames, target, address, flags)
         };
+        address = address.saturating_add(mapped);
     }
 }
 
@@ -114,7 +116,7 @@ pub fn start(free: &mut Ranges, ram: &Ranges) {
     let Some(root) = frames.allocate_frame() else {
         super::crash::refuse(format_args!("there is no free memory below 4 GiB"))
     };
-    let table = (DIRECT_MAP + root.start_address().as_u64()) as *mut PageTable;
+    let table = (DIRECT_MAP | root.start_address().as_u64()) as *mut PageTable;
     // SAFETY: a fresh frame, mapped by the entry code's direct map.
     unsafe { table.write(PageTable::new()) };
     let mut space = AddressSpace {
@@ -128,25 +130,13 @@ pub fn start(free: &mut Ranges, ram: &Ranges) {
             (_, true) => CODE,
             _ => CONSTANT,
         };
-        map_range(
-            &mut mapper,
-            &mut frames,
-            IMAGE_BASE + part.physical.start,
-            part.physical,
-            flags,
-        );
+        map_range(&mut mapper, &mut frames, IMAGE_BASE, part.physical, flags);
     }
     let mut direct = ram.clone();
     direct.insert(0..LOW_MEMORY);
     direct.remove(&layout::image());
     for range in direct.iter() {
-        map_range(
-            &mut mapper,
-            &mut frames,
-            DIRECT_MAP + range.start,
-            range.clone(),
-            DATA,
-        );
+        map_range(&mut mapper, &mut frames, DIRECT_MAP, range.clone(), DATA);
     }
     // SAFETY: the new tables map the running code, its data and its stack (which is in the image) at the same addresses,
     // and the direct map's frames that are in use.
@@ -176,7 +166,7 @@ pub fn root() -> HostAddress {
 pub fn map_core_memory(start: u64, length: u64) {
     with(|space| {
         let mut mapper = space.mapper();
-        for page in (start..start + length).step_by(PAGE_SIZE) {
+        for page in (start..start.saturating_add(length)).step_by(PAGE_SIZE) {
             let frame = CoreFrames.allocate_frame().expect("memory for the core's start");
             let physical = frame.start_address().as_u64();
             map_page::<Size4KiB>(&mut mapper, &mut CoreFrames, page, physical, DATA);
@@ -187,14 +177,16 @@ pub fn map_core_memory(start: u64, length: u64) {
 fn map_device_space(physical: HostAddress, length: u64, flags: Flags) -> *mut u8 {
     with(|space| {
         let first = physical.0 & !(PAGE - 1);
-        let end = (physical.0 + length).next_multiple_of(PAGE);
+        let end = physical.0.saturating_add(length);
         let at = space.next_device;
-        space.next_device += end - first;
-        let mut mapper = space.mapper();
-        for offset in (0..end - first).step_by(PAGE_SIZE) {
-            map_page::<Size4KiB>(&mut mapper, &mut CoreFrames, at + offset, first + offset, flags);
+        let mut mapper = AddressSpace::mapper(space);
+        let mut next = at;
+        for from in (first..end).step_by(PAGE_SIZE) {
+            map_page::<Size4KiB>(&mut mapper, &mut CoreFrames, next, from, flags);
+            next = next.saturating_add(PAGE);
         }
-        (at + physical.offset() as u64) as *mut u8
+        space.next_device = next;
+        (at as *mut u8).wrapping_add(physical.offset())
     })
 }
 
@@ -214,7 +206,7 @@ pub fn copy_firmware(address: HostAddress, into: &mut [u8]) {
         let mut at = address;
         let mut rest = into;
         while !rest.is_empty() {
-            let length = rest.len().min(PAGE_SIZE - at.offset());
+            let length = rest.len().min(PAGE_SIZE.saturating_sub(at.offset()));
             let (piece, further) = rest.split_at_mut(length);
             let mut mapper = space.mapper();
             map_page::<Size4KiB>(
@@ -224,7 +216,7 @@ pub fn copy_firmware(address: HostAddress, into: &mut [u8]) {
                 at.0 & !(PAGE - 1),
                 CONSTANT & !Flags::GLOBAL,
             );
-            let from = (WINDOW + at.offset() as u64) as *const u8;
+            let from = (WINDOW as *const u8).wrapping_add(at.offset());
             // SAFETY: the window maps that page now, under the lock; firmware's memory holds bytes of any value.
             unsafe { core::ptr::copy_nonoverlapping(from, piece.as_mut_ptr(), length) };
             let page = Page::<Size4KiB>::containing_address(VirtAddr::new(WINDOW));
@@ -233,7 +225,7 @@ pub fn copy_firmware(address: HostAddress, into: &mut [u8]) {
                 MapperFlush::flush(flush);
             }
             rest = further;
-            at = HostAddress(at.0 + length as u64);
+            at = at.saturating_add(length as u64);
         }
     });
 }

@@ -7,13 +7,14 @@ use x86_64::registers::model_specific::Msr;
 use super::svm::{PortMap, Svm, Vcpu};
 use super::{
     address_space, clock, console, flush, heap, interrupts, layout, lines, local_apic, physical_memory,
-    ports, power, processor, timer,
+    ports, power, processor, stack, timer,
 };
 use crate::address::{HostAddress, HostFrame, PAGE_SIZE};
 use crate::memory::{Memory, OutOfMemory};
 use crate::stage_two::{Flushed, NestedPaging, TableRoot};
 use crate::{
     ClockParameters, DirectPorts, Exit, Interrupt, LineMode, Machine, Nanoseconds, Platform, ProcessorId,
+    StackUse,
 };
 
 /// The real machine.
@@ -196,7 +197,20 @@ impl Machine for BareMetal {
 
     fn core_frames(&self) -> u64 {
         let ram = physical_memory::ram().total() / PAGE_SIZE as u64;
-        ram.saturating_sub(self.memory.total_frames()) + self.memory.core_frames()
+        ram.saturating_sub(self.memory.total_frames())
+            .saturating_add(self.memory.core_frames())
+    }
+
+    fn stack_use(&self) -> [StackUse; 2] {
+        [
+            ("processors", stack::PROCESSOR_STACK),
+            ("exceptions", stack::EXCEPTION_STACK),
+        ]
+        .map(|(kind, size)| StackUse {
+            kind,
+            most: stack::most_used(size),
+            size,
+        })
     }
 
     fn power_off(&self) -> ! {

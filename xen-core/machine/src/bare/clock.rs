@@ -49,12 +49,15 @@ pub fn now() -> Nanoseconds {
 
 fn time_at(parameters: &ClockParameters, tsc: u64) -> Nanoseconds {
     let ticks = u128::from(tsc.saturating_sub(parameters.tsc_timestamp));
+    let distance = u32::from(parameters.shift.unsigned_abs());
     let scaled = if parameters.shift < 0 {
-        ticks >> -parameters.shift
+        ticks.wrapping_shr(distance)
     } else {
-        ticks << parameters.shift
+        ticks.wrapping_shl(distance)
     };
-    parameters.system_time + ((scaled * u128::from(parameters.multiplier)) >> 32) as u64
+    // 64 bits of ticks, shifted by a few, times 32 bits: no product overflows.
+    let passed = scaled.wrapping_mul(u128::from(parameters.multiplier)) >> 32;
+    parameters.system_time.saturating_add(passed as u64)
 }
 
 /// How ticks become system time.
@@ -94,8 +97,8 @@ fn ticks(time: Nanoseconds, per_nanosecond: u64) -> u64 {
 
 /// Do nothing for a while.
 pub fn delay(time: Nanoseconds) {
-    let end = now() + time;
-    while now() < end {
+    let start = now();
+    while now().saturating_sub(start) < time {
         core::hint::spin_loop();
     }
 }
@@ -155,11 +158,11 @@ fn sample(read: &impl Fn() -> u64) -> Sample {
         let old = read();
         loop {
             let (reference, apic, later) = (read(), local_apic::counted(), tsc());
-            let spread = later - earlier;
+            let spread = later.saturating_sub(earlier);
             if reference != old {
                 return Sample {
                     reference,
-                    tsc: earlier + spread / 2,
+                    tsc: earlier.midpoint(later),
                     apic,
                     spread,
                 };
@@ -192,7 +195,7 @@ fn measure(
     let elapsed = (last.reference.wrapping_sub(first.reference) & mask).max(1);
     let per_second = |ticks: u64| (u128::from(ticks) * u128::from(rate) / u128::from(elapsed)) as u64;
     (
-        per_second(last.tsc - first.tsc),
+        per_second(last.tsc.saturating_sub(first.tsc)),
         per_second(u64::from(last.apic.wrapping_sub(first.apic))),
         name,
     )

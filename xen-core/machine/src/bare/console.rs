@@ -107,7 +107,7 @@ pub fn print_unlocked(arguments: fmt::Arguments<'_>) {
 
 fn send_unlocked(port: u16, bytes: &[u8]) {
     const READY: u8 = 1 << 5;
-    let (mut data, mut status) = (Port::<u8>::new(port), Port::<u8>::new(port + 5));
+    let (mut data, mut status) = (Port::<u8>::new(port), Port::<u8>::new(port.wrapping_add(5)));
     for &byte in bytes {
         // SAFETY: the console's own ports. Bounded: a dead UART must not hang a crash.
         unsafe {

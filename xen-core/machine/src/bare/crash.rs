@@ -75,7 +75,9 @@ fn frame_pointer() -> u64 {
 pub fn print_backtrace(mut frame: u64) {
     console::print_unlocked(format_args!("called from:"));
     for _ in 0..24 {
-        if !frame.is_multiple_of(8) || !super::stack::is_mapped(frame) || !super::stack::is_mapped(frame + 8)
+        if !frame.is_multiple_of(8)
+            || !super::stack::is_mapped(frame)
+            || !super::stack::is_mapped(frame.saturating_add(8))
         {
             break;
         }

@@ -105,7 +105,8 @@ fn registers(frame: &TrapFrame) {
     console::print_unlocked(format_args!("cr2 {cr2:#018x} cr3 {cr3:#018x}\n"));
     for row in ORDER.chunks(3) {
         for &(name, index) in row {
-            console::print_unlocked(format_args!("{name} {:#018x}  ", frame.registers[index]));
+            let value = frame.registers.get(index).copied().unwrap_or_default();
+            console::print_unlocked(format_args!("{name} {value:#018x}  "));
         }
         console::print_unlocked(format_args!("\n"));
     }

@@ -37,7 +37,9 @@ static mut EARLY: Early = Early([0; EARLY_SIZE]);
 
 /// Bytes that could still be allocated.
 pub fn available() -> usize {
-    memory().map_or(0, |memory| memory.free_frames() as usize * PAGE_SIZE)
+    memory().map_or(0, |memory| {
+        (memory.free_frames() as usize).saturating_mul(PAGE_SIZE)
+    })
 }
 
 impl Heap {
@@ -85,7 +87,12 @@ fn allocate_frames(memory: &Memory, order: Order, frames: u64, zeroed: bool) -> 
         memory.allocate_core_as_it_is(order)
     }?;
     // SAFETY: the rest of the block was just allocated and is used by nobody.
-    unsafe { free_frames(memory, first.0 + frames..first.0 + order.frames()) };
+    unsafe {
+        free_frames(
+            memory,
+            first.saturating_add(frames)..first.saturating_add(order.frames()),
+        )
+    };
     Some(memory.pointer(first.address()))
 }
 
@@ -93,14 +100,13 @@ fn allocate_frames(memory: &Memory, order: Order, frames: u64, zeroed: bool) -> 
 ///
 /// # Safety
 /// The core's own frames, that nobody uses any more.
-unsafe fn free_frames(memory: &Memory, frames: Range<u64>) {
+unsafe fn free_frames(memory: &Memory, frames: Range<HostFrame>) {
     let mut frame = frames.start;
     while frame < frames.end {
-        let fit = 63 - (frames.end - frame).leading_zeros();
-        let order = Order::new(frame.trailing_zeros().min(fit)).unwrap_or(Order::ONE_GIB);
+        let order = Order::largest(frame.0, frames.end.0.saturating_sub(frame.0));
         // SAFETY: the caller's promise, for a part.
-        unsafe { memory.free_core(HostFrame(frame), order) };
-        frame += order.frames();
+        unsafe { memory.free_core(frame, order) };
+        frame = frame.saturating_add(order.frames());
     }
 }
 
@@ -131,9 +137,9 @@ unsafe impl GlobalAlloc for Heap {
         let physical = layout::direct_map_to_physical(block);
         match (large(layout), physical, memory()) {
             (Some((_, frames)), Some(physical), Some(memory)) => {
-                let first = HostAddress(physical).frame().0;
+                let first = HostAddress(physical).frame();
                 // SAFETY: `alloc` took exactly these frames for this layout, and the caller is done with them.
-                unsafe { free_frames(memory, first..first + frames) };
+                unsafe { free_frames(memory, first..first.saturating_add(frames)) };
             }
             // SAFETY: all other blocks are `talc`'s, allocated with this layout.
             _ => unsafe { self.0.lock().deallocate(block, layout) },

@@ -52,24 +52,29 @@ pub fn add(address: HostAddress, first_line: u32) -> u32 {
         first_line,
         lines: 0,
     };
-    controller.lines = (controller.read(VERSION) >> 16 & 0xff) + 1;
+    controller.lines = u32::from((controller.read(VERSION) >> 16) as u8).saturating_add(1);
     for line in 0..controller.lines {
-        controller.write(REDIRECTION + 2 * line, MASKED);
+        controller.write(redirection(line), MASKED);
     }
-    let end = first_line + controller.lines;
+    let end = first_line.saturating_add(controller.lines);
     CONTROLLERS.lock().push(controller);
     end
 }
 
 fn with_line(line: u32, work: impl FnOnce(&Controller, u32)) {
     let controllers = CONTROLLERS.lock();
-    let of_line = |controller: &&Controller| {
-        line.checked_sub(controller.first_line)
-            .is_some_and(|offset| offset < controller.lines)
-    };
-    if let Some(controller) = controllers.iter().find(of_line) {
-        work(controller, REDIRECTION + 2 * (line - controller.first_line));
+    let found = controllers.iter().find_map(|controller| {
+        let pin = line.checked_sub(controller.first_line)?;
+        (pin < controller.lines).then_some((controller, pin))
+    });
+    if let Some((controller, pin)) = found {
+        work(controller, redirection(pin));
     }
+}
+
+/// The register of a pin's redirection entry; the entry's upper half is the next one. A controller has 240 pins at most.
+fn redirection(pin: u32) -> u32 {
+    REDIRECTION.wrapping_add(pin.wrapping_mul(2))
 }
 
 /// Send a line's interrupts to a processor as `vector`.
@@ -80,7 +85,7 @@ pub fn route(line: u32, mode: LineMode, vector: u8, apic_id: u32) {
     with_line(line, |controller, entry| {
         controller.write(entry, MASKED);
         // Without interrupt remapping eight bits of the target are all there is.
-        controller.write(entry + 1, apic_id << 24);
+        controller.write(entry.wrapping_add(1), apic_id << 24);
         controller.write(entry, low);
     });
 }

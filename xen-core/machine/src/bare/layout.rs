@@ -39,7 +39,7 @@ pub fn image_parts() -> [ImagePart; 3] {
         &raw const image_rodata_end,
         &raw const image_end,
     ]
-    .map(|symbol| symbol as u64 - IMAGE_BASE);
+    .map(|symbol| symbol as u64 & !IMAGE_BASE);
     [
         ImagePart {
             physical: start..text,
@@ -63,6 +63,12 @@ pub fn image_parts() -> [ImagePart; 3] {
 pub fn image() -> Range<u64> {
     let [text, _, data] = image_parts();
     text.physical.start..data.physical.end
+}
+
+/// The whole image, as it is linked.
+pub fn image_addresses() -> Range<u64> {
+    let physical = image();
+    (IMAGE_BASE | physical.start)..(IMAGE_BASE | physical.end)
 }
 
 /// Where an address in the direct map lies physically; `None` for other addresses.

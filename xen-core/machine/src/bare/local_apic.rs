@@ -52,7 +52,7 @@ fn read(register: u32) -> u32 {
         // SAFETY: the x2APIC is on, and these are its registers.
         0 => unsafe { Msr::new(X2_MSRS + register / 16).read() as u32 },
         // SAFETY: the mapped registers of the local APIC.
-        base => unsafe { ((base + u64::from(register)) as *const u32).read_volatile() },
+        base => unsafe { (base as *const u32).byte_add(register as usize).read_volatile() },
     }
 }
 
@@ -61,7 +61,11 @@ fn write(register: u32, value: u32) {
         // SAFETY: the x2APIC is on; the callers write values that the register takes.
         0 => unsafe { Msr::new(X2_MSRS + register / 16).write(u64::from(value)) },
         // SAFETY: the mapped registers of the local APIC.
-        base => unsafe { ((base + u64::from(register)) as *mut u32).write_volatile(value) },
+        base => unsafe {
+            (base as *mut u32)
+                .byte_add(register as usize)
+                .write_volatile(value)
+        },
     }
 }
 

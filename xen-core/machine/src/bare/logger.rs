@@ -1,6 +1,7 @@
 //! Log lines to the console, until the kernel gives a sink that also remembers them.
 
-use log::{Level, LevelFilter, Log, Metadata, Record};
+pub use log::Record;
+use log::{Level, LevelFilter, Log, Metadata};
 
 use super::{clock, console};
 use crate::sync::Once;

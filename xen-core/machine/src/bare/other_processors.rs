@@ -60,8 +60,8 @@ fn start_one(page: HostAddress, apic_id: u32) {
     clock::delay(10 * MILLISECOND);
     for wait in [MILLISECOND, 1000 * MILLISECOND] {
         local_apic::send_startup(apic_id, page);
-        let end = clock::now() + wait;
-        while clock::now() < end {
+        let start = clock::now();
+        while clock::now().saturating_sub(start) < wait {
             if READY.load(Ordering::SeqCst) {
                 return;
             }

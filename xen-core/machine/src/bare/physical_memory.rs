@@ -68,11 +68,11 @@ pub fn start(info: &BootInfo) -> &'static Memory {
     for range in free.iter() {
         let first = HostAddress(range.start).frame();
         // SAFETY: usable memory inside the direct map; the image, the modules, the tables and low memory are not in it.
-        unsafe { memory.add_free(first, (range.end - range.start) / PAGE, false) };
+        unsafe { memory.add_free(first, range.end.saturating_sub(range.start) / PAGE, false) };
     }
     log::info!(
         "memory: {megabytes} MiB, {} MiB free",
-        (memory.free_frames() * PAGE) >> 20
+        memory.free_frames() / ((1 << 20) / PAGE)
     );
     memory
 }
@@ -80,9 +80,11 @@ pub fn start(info: &BootInfo) -> &'static Memory {
 /// Whole pages of usable memory.
 fn usable(info: &BootInfo) -> Ranges {
     let mut ram = Ranges::new();
-    let end_of = |range: &boot::MemoryRange| range.start + range.length;
     for range in info.memory_map.iter().filter(|range| range.kind == USABLE) {
-        ram.insert(range.start.next_multiple_of(PAGE)..end_of(range) & !(PAGE - 1));
+        // What is said to begin in the last page there can be has no whole page.
+        if let Some(start) = range.start.checked_next_multiple_of(PAGE) {
+            ram.insert(start..range.start.saturating_add(range.length) & !(PAGE - 1));
+        }
     }
     // Where two entries contradict each other, the less hopeful one is right.
     for range in info.memory_map.iter().filter(|range| range.kind != USABLE) {
@@ -93,7 +95,8 @@ fn usable(info: &BootInfo) -> Ranges {
 
 /// The whole pages that hold a stretch of bytes.
 fn pages(start: u64, length: u64) -> core::ops::Range<u64> {
-    start & !(PAGE - 1)..(start + length).next_multiple_of(PAGE)
+    let end = start.saturating_add(length);
+    start & !(PAGE - 1)..end.checked_next_multiple_of(PAGE).unwrap_or(end)
 }
 
 fn check_modules(info: &BootInfo, ram: &Ranges) {
@@ -119,14 +122,15 @@ fn check_modules(info: &BootInfo, ram: &Ranges) {
 
 fn frame_table(free: &mut Ranges, ram: &Ranges) -> Memory {
     let frames = ram.end().div_ceil(PAGE);
-    let size = Memory::metadata_size(frames).next_multiple_of(PAGE_SIZE);
-    let Some(address) = free.take(size as u64, PAGE, u64::MAX) else {
+    let size = Memory::metadata_size(frames);
+    let whole = (size as u64).checked_next_multiple_of(PAGE);
+    let Some(address) = whole.and_then(|size| free.take(size, PAGE, u64::MAX)) else {
         crash::refuse(format_args!(
             "there is no stretch of {} KiB of free memory for the frame table",
             size >> 10
         ))
     };
-    let metadata = (DIRECT_MAP + address) as *mut u8;
+    let metadata = (DIRECT_MAP | address) as *mut u8;
     // SAFETY: just taken out of the free memory, inside the new direct map, which maps all usable memory for good.
     unsafe {
         metadata.write_bytes(0, size);

@@ -17,7 +17,7 @@ pub fn start_interrupt_controllers(firmware: &Firmware) -> (u32, Ranges) {
     registers.insert(INTERRUPT_MESSAGES);
     let mut lines = 0;
     for &(address, first_line) in &firmware.io_apics {
-        registers.insert(address.0..address.0 + PAGE_SIZE as u64);
+        registers.insert(address.0..address.0.saturating_add(PAGE_SIZE as u64));
         lines = lines.max(io_apic::add(address, first_line));
     }
     (lines, registers)

@@ -121,7 +121,7 @@ impl Processor {
                 word.fetch_and(!(1 << bit), Ordering::SeqCst);
                 // There may be more: look again next time.
                 self.pending.fetch_or(LINES, Ordering::SeqCst);
-                return Some(index as u32 * 64 + bit);
+                return Some((index as u32).wrapping_mul(64) | bit);
             }
         }
         None
@@ -171,6 +171,9 @@ pub fn adopt(processor: &'static Processor) {
     let pointer = core::ptr::from_ref(processor).cast_mut();
     processor.this.store(pointer, Ordering::Relaxed);
     x86_64::registers::model_specific::GsBase::write(x86_64::VirtAddr::from_ptr(pointer));
-    PROCESSORS[processor.id].store(pointer, Ordering::Release);
-    COUNT.fetch_max(processor.id + 1, Ordering::AcqRel);
+    // Those with a number past the table's end were not started.
+    if let Some(place) = PROCESSORS.get(processor.id) {
+        place.store(pointer, Ordering::Release);
+        COUNT.fetch_max(processor.id.saturating_add(1), Ordering::AcqRel);
+    }
 }

@@ -33,16 +33,18 @@ pub type Entry = extern "C" fn(&'static Processor) -> !;
 /// Put the code into a page below 1 MiB, with orders for one processor.
 pub fn write(page: HostAddress, root: HostAddress, entry: Entry, stack: u64, processor: &'static Processor) {
     let code = &raw const start_code;
-    let offset = |symbol: *const u8| symbol as usize - code as usize;
+    let offset = |symbol: *const u8| (symbol as usize).wrapping_sub(code as usize);
     let length = offset(&raw const start_code_end);
     let orders_at = offset(&raw const start_code_orders);
+    // In the page's address no bit is set where offsets into it have theirs.
+    let within = |symbol: *const u8| page.0 as u32 | offset(symbol) as u32;
     assert!(length <= PAGE_SIZE && root.0 < 1 << 32);
     let orders = Orders {
         page_table: root.0 as u32,
-        jump_to: page.0 as u32 + offset(&raw const start_code_64) as u32,
+        jump_to: within(&raw const start_code_64),
         jump_selector: 8,
         segments_limit: 23,
-        segments: page.0 as u32 + offset(&raw const start_code_segments) as u32,
+        segments: within(&raw const start_code_segments),
         entry: entry as usize as u64,
         stack,
         processor: core::ptr::from_ref(processor) as u64,

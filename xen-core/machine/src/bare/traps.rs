@@ -35,7 +35,7 @@ pub struct TrapFrame {
 
 /// First vector that is no exception.
 pub const FIRST_INTERRUPT: u8 = 32;
-const STUB_SIZE: u64 = 16;
+const STUB_SIZE: usize = 16;
 
 #[derive(Clone, Copy)]
 #[repr(C, align(16))]
@@ -48,7 +48,7 @@ unsafe extern "C" {
 }
 
 fn gate(vector: u8) -> Gate {
-    let handler = &raw const trap_stubs as u64 + u64::from(vector) * STUB_SIZE;
+    let handler = (&raw const trap_stubs).wrapping_add(usize::from(vector) * STUB_SIZE) as u64;
     let stack = match vector {
         2 => ExceptionStack::NonMaskable as u64,
         8 => ExceptionStack::DoubleFault as u64,

@@ -39,7 +39,7 @@ impl AsidAllocator {
     pub fn take(&self) -> (Tag, bool) {
         let next = self.next.load(Ordering::Relaxed);
         if next < self.limit.load(Ordering::Relaxed) {
-            self.next.store(next + 1, Ordering::Relaxed);
+            self.next.store(next.saturating_add(1), Ordering::Relaxed);
             return (
                 Tag {
                     asid: next,
@@ -48,7 +48,8 @@ impl AsidAllocator {
                 false,
             );
         }
-        let turn = self.turn.load(Ordering::Relaxed) + 1;
+        // 64 bits of turns do not come round.
+        let turn = self.turn.load(Ordering::Relaxed).wrapping_add(1);
         self.turn.store(turn, Ordering::Relaxed);
         self.next.store(2, Ordering::Relaxed);
         (Tag { asid: 1, turn }, true)

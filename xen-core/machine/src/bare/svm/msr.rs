@@ -9,8 +9,8 @@ const DEBUG_CONTROL_BITS: u64 = 0x3f;
 
 /// Whether `value` is a linear address that a processor with `bits` of them can form.
 pub fn canonical(value: u64, bits: u32) -> bool {
-    let shift = 64 - bits;
-    ((value << shift) as i64 >> shift) as u64 == value
+    let shift = 64u32.saturating_sub(bits);
+    ((value.unbounded_shl(shift)) as i64).unbounded_shr(shift) as u64 == value
 }
 
 /// Whether each of the eight memory types in a PAT value exists.

@@ -69,7 +69,7 @@ impl ProcessorState {
                 instructions::write_msr(msr::VM_HSAVE_PA, areas);
             }
             self.host_area
-                .store(areas + size_of::<Vmcb>() as u64, Ordering::Relaxed);
+                .store(areas.saturating_add(size_of::<Vmcb>() as u64), Ordering::Relaxed);
             self.asids.set_limit(features.asids);
         }
         // SAFETY: SVM is on, and the area is a page of ours for this processor alone.

@@ -111,7 +111,7 @@ pub fn check(state: &ArchitecturalState, features: &Features) -> Result<(), BadS
     let sound = state.cr0 & !CR0_BITS == 0
         && (state.cr0 & CR0_PAGING == 0 || protected)
         && (state.cr0 & CR0_NOT_WRITE_THROUGH == 0 || state.cr0 & CR0_CACHE_DISABLE != 0)
-        && state.cr3 >> features.physical_bits == 0
+        && state.cr3.unbounded_shr(features.physical_bits) == 0
         && state.cr4 & !features.cr4 == 0
         && (state.cr4 & CR4_CET == 0 || state.cr0 & CR0_WRITE_PROTECT != 0)
         && state.efer & !features.efer == 0
