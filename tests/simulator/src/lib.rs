@@ -10,6 +10,7 @@ pub mod deed;
 pub mod exits;
 pub mod knowledge;
 pub mod list;
+pub mod model;
 pub mod noticeboard;
 pub mod numbers;
 pub mod request;
