@@ -122,7 +122,7 @@ impl Model {
             // Whether there was a block of several frames in one piece is seen by the result only.
             let given = self.told.blocks.contains(&(target, **frame));
             let found = order == 0 || (*nth as i64) < self.told.result || given;
-            found && self.populate_extent(target, **frame, order).is_ok()
+            self.populate_extent(target, **frame, order, found).is_ok()
         });
         done.count() as u64
     }
@@ -153,7 +153,7 @@ impl Model {
         wanted
     }
 
-    fn populate_extent(&mut self, target: u16, first: u64, order: u32) -> Result<(), Error> {
+    fn populate_extent(&mut self, target: u16, first: u64, order: u32, found: bool) -> Result<(), Error> {
         let frames = 1u64 << order;
         if !self.at(target).may_grow_tables() {
             return Err(Error::ENOMEM);
@@ -167,16 +167,21 @@ impl Model {
         if frames > self.available().saturating_sub(others) {
             return Err(Error::ENOMEM);
         }
+        let end = first.checked_add(frames).filter(|end| *end <= MOST_FRAMES);
+        let hole = |end| self.at(target).map.entries().range(first..end).next().is_none();
+        let place = match end {
+            None => Err(Error::EINVAL),
+            Some(end) if !hole(end) => Err(Error::EEXIST),
+            Some(_) => Ok(()),
+        };
+        if !found && place.is_ok() {
+            return Err(Error::ENOMEM);
+        }
+        // Memory that was found is no longer claimed, whether it then has its place or not.
         let claimed = &mut self.at_mut(target).claimed;
         *claimed = claimed.saturating_sub(frames);
+        place?;
         let pages: Vec<_> = (0..frames).map(|_| self.house.page(target, true)).collect();
-        let end = first
-            .checked_add(frames)
-            .filter(|end| *end <= MOST_FRAMES)
-            .ok_or(Error::EINVAL)?;
-        if self.at(target).map.entries().range(first..end).next().is_some() {
-            return Err(Error::EEXIST);
-        }
         if order >= MOST_ORDER && first.is_multiple_of(512) {
             for (start, part) in (first..).step_by(512).zip(pages.chunks(512)) {
                 let free = self.free_frames();
