@@ -331,7 +331,7 @@ fn vcpus(core: &TestDomain, model: &Domain) -> Compared {
 fn books(kernel: &TestKernel, core: &TestDomain, model: &Model) -> Compared {
     let ours = &model.domains[&core.id.0];
     let what = |part: &'static str| move || format!("domain {} {part}", ours.number);
-    let load = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::SeqCst);
+    let load = |value: &machine::sync::atomic::AtomicU64| value.load(Ordering::SeqCst);
     equal(
         what("owned pages"),
         core.owned_pages(&kernel.machine),

@@ -124,7 +124,7 @@ pub fn told(kernel: &TestKernel) -> Told {
         wall_clock: (clock.seconds, clock.nanoseconds),
         processors: machine.processors() as u32,
         tsc_khz: machine.platform().tsc_khz,
-        address_bits: CpuPolicy::of_machine(machine).address_bits() as u8,
+        address_bits: CpuPolicy::of_machine(machine).map_or(0, |policy| policy.address_bits() as u8),
         command_line: kernel.options.line.as_str().to_string(),
         memory_map: regions
             .map(|region| E820Entry::new(region.start.0, region.length, region.kind))

@@ -362,6 +362,6 @@ impl<'a> Maker<'a> {
             14 => return self.knowledge.frames.pages() * PAGE - self.numbers.below(16),
             _ => return self.knowledge.areas.pick(self.numbers).unwrap_or(8),
         };
-        frame * PAGE + offset
+        frame.wrapping_mul(PAGE).wrapping_add(offset)
     }
 }
