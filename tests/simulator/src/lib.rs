@@ -14,6 +14,7 @@ pub mod exits;
 pub mod host;
 pub mod knowledge;
 pub mod list;
+pub mod model;
 pub mod noticeboard;
 pub mod numbers;
 pub mod request;

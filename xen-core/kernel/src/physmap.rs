@@ -64,6 +64,11 @@ impl<M: Machine> Physmap<M> {
         self.tables.read()
     }
 
+    /// Whether there can be a page at a guest frame at all.
+    pub fn reaches(at: GuestFrame) -> bool {
+        at.0 < StageTwo::<M::Format>::limit()
+    }
+
     /// The frame behind a guest frame, held so that it stays; `None` for holes and devices.
     pub fn get(&self, at: GuestFrame) -> Option<(FrameReference, Leaf)> {
         self.tables.read().get(at)

@@ -36,9 +36,10 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Memory at the first `pages`, nothing elsewhere.
+    /// Memory at the first `pages`, nothing elsewhere. A domain without any believes in one page, as it must put its
+    /// requests somewhere, and meets faults.
     pub fn new(pages: u64) -> Self {
-        let pages = pages.min(WINDOW as u64 / 2);
+        let pages = pages.clamp(1, WINDOW as u64 / 2);
         let uses = core::array::from_fn(|frame| {
             if (frame as u64) < pages {
                 Use::Memory

@@ -35,6 +35,8 @@ pub struct Maker<'a> {
     pub now: u64,
     /// One in so many requests may end the calling domain, if that is what it asks for. Zero: none.
     pub deadly: u64,
+    /// The call is one of a list.
+    pub in_list: bool,
     intent: Intent,
     /// Fields until the one that is wrong.
     slip: u64,
@@ -67,6 +69,7 @@ impl<'a> Maker<'a> {
             vcpu,
             now,
             deadly: 0,
+            in_list: false,
             intent,
             slip: 0,
             structures: (dice >> 8) % 32 * 8,
@@ -359,6 +362,6 @@ impl<'a> Maker<'a> {
             14 => return self.knowledge.frames.pages() * PAGE - self.numbers.below(16),
             _ => return self.knowledge.areas.pick(self.numbers).unwrap_or(8),
         };
-        frame * PAGE + offset
+        frame.wrapping_mul(PAGE).wrapping_add(offset)
     }
 }

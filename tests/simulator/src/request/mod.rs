@@ -73,6 +73,9 @@ pub struct Request {
     pub nested: heapless::Vec<Call, MOST_NESTED>,
     /// What is written first, at guest-physical addresses, in this order. Places that cannot be written are passed over.
     pub writes: Writes,
+    /// The call is left out when some of that cannot be written: what lies there instead could make it the end of the
+    /// privileged domain.
+    pub strict: bool,
 }
 
 impl Request {
@@ -80,6 +83,7 @@ impl Request {
     pub fn clear(&mut self) {
         self.call = Call::default();
         self.nested.clear();
+        self.strict = false;
         self.writes.clear();
     }
 }

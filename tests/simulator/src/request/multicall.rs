@@ -24,6 +24,7 @@ const ROOM: usize = 12 * 1024;
 pub fn make(maker: &mut Maker<'_>) {
     let intent = maker.intent();
     let length = maker.numbers.length(MOST_NESTED);
+    maker.in_list = true;
     let mut entries: heapless::Vec<MulticallEntry, MOST_NESTED> = heapless::Vec::new();
     for _ in 0..length {
         if maker.request.writes.room() < ROOM {

@@ -22,7 +22,12 @@ pub fn make(maker: &mut Maker<'_>) {
         (op::PIN_OVERRIDE, 1),
         (NO_OPERATION, 1),
     ]);
-    let operation = if ends { op::SHUTDOWN } else { operation };
+    let operation = match operation {
+        _ if ends => op::SHUTDOWN,
+        // In a list, an earlier call could change what it finds in memory.
+        op::REMOTE_SHUTDOWN if maker.knowledge.privileged && maker.in_list => op::YIELD,
+        other => other,
+    };
     let argument = match operation {
         op::POLL => poll(maker),
         op::SHUTDOWN | op::SHUTDOWN_CODE => {
@@ -54,6 +59,7 @@ fn remote_shutdown(maker: &mut Maker<'_>) -> u64 {
         reason: maker.number32(shutdown::REBOOT),
     };
     let address = maker.scratch_end(size_of::<RemoteShutdown>() as u64);
+    maker.request.strict = true;
     maker.request.writes.put(address, &request);
     address
 }

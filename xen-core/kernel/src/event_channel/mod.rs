@@ -52,6 +52,11 @@ impl<M: Machine> EventChannels<M> {
         })
     }
 
+    /// The highest port that may be in use.
+    pub fn max_port(&self) -> Port {
+        self.lock().max_port()
+    }
+
     fn lock(&self) -> LockGuard<'_, Table<M>> {
         self.table.lock()
     }

@@ -116,6 +116,11 @@ impl<M: Machine> Table<M> {
         (self.buckets.len() * BUCKET) as Port
     }
 
+    /// The highest port that may be in use.
+    pub fn max_port(&self) -> Port {
+        self.max_port
+    }
+
     /// Ports in use.
     pub fn in_use(&self) -> u32 {
         self.in_use

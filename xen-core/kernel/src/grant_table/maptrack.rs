@@ -77,6 +77,10 @@ impl<M: Machine> Maptrack<M> {
         self.used
     }
 
+    pub fn limit(&self) -> u32 {
+        self.limit
+    }
+
     fn capacity(&self) -> usize {
         self.chunks.len() * CHUNK
     }

@@ -139,6 +139,11 @@ impl<M: Machine> GrantTable<M> {
         self.maptrack.lock().used()
     }
 
+    /// Most mappings that the domain may hold.
+    pub fn most_mappings(&self) -> u32 {
+        self.maptrack.lock().limit()
+    }
+
     /// Take up a grant for `user`: check the offer, mark it as in use, and hold its frame.
     ///
     /// # Errors

@@ -7,11 +7,12 @@ use hypercall_abi::{DomainId, Error};
 use machine::Machine;
 use machine::address::{GuestFrame, Order};
 use machine::memory::FrameReference;
-use machine::stage_two::{EntryKind, Permissions};
+use machine::stage_two::{EntryKind, Leaf, Permissions};
 
 use super::super::{Answer, Call, DONE};
 use super::{living_target, restart};
 use crate::domain::Domain;
+use crate::physmap::Physmap;
 
 /// `XENMEM_add_to_physmap`: put one thing at a guest frame.
 pub fn add<M: Machine>(call: &Call<'_, M>, start: u64) -> Answer {
@@ -194,12 +195,16 @@ fn relocate<M: Machine>(
         return Ok(());
     }
     // The destination is looked at first, so that a refusal leaves the page where it was.
-    if domain
-        .physmap
-        .lookup(to)
-        .is_some_and(|leaf| leaf.kind != EntryKind::Populated)
-    {
+    let occupied = |leaf: Leaf| leaf.kind != EntryKind::Populated;
+    if !Physmap::<M>::reaches(to) || domain.physmap.lookup(to).is_some_and(occupied) {
         return Err(Error::EINVAL);
+    }
+    let movable = |leaf: Leaf| leaf.kind == EntryKind::Populated;
+    if !domain.physmap.lookup(from).is_some_and(movable) {
+        return Err(Error::EINVAL);
+    }
+    if !domain.may_map_more() {
+        return Err(Error::ENOMEM);
     }
     let removed = domain
         .physmap

@@ -445,6 +445,31 @@ fn a_page_moves_within_its_domain() {
     bench.end();
 }
 
+#[test]
+fn a_page_that_cannot_be_moved_stays_where_it_was() {
+    let bench = Bench::new();
+    let before = owned(&bench, 1);
+    // No domain has a guest frame past 48 bits of address.
+    for at in [1 << 36, 1 << 40, u64::MAX] {
+        assert_eq!(add(&bench, 1, thing(map_space::GMFN, 20, at)), Err(Error::EINVAL));
+        assert_eq!(kind(&bench, 1, 20), Some(EntryKind::Populated));
+    }
+    // Nor is there room for another table, once a domain has as many as it may.
+    let domain = &bench.domains[1];
+    let mut far = 1 << 30;
+    while domain.may_grow_tables() {
+        add(&bench, 1, thing(map_space::SHARED_INFO, 0, far)).unwrap();
+        far += 1 << 18;
+    }
+    assert_eq!(
+        add(&bench, 1, thing(map_space::GMFN, 20, far)),
+        Err(Error::ENOMEM)
+    );
+    assert_eq!(kind(&bench, 1, 20), Some(EntryKind::Populated));
+    assert_eq!(owned(&bench, 1), before);
+    bench.end();
+}
+
 /// Map frames of domain `owner` into domain `caller` from `at` on; gives the errors of each.
 fn map_foreign(bench: &Bench, caller: usize, owner: u16, frames: &[u64], at: u64) -> Result<Vec<i32>, Error> {
     let count = frames.len() as u64;
