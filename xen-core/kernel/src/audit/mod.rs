@@ -17,6 +17,7 @@ mod grants;
 mod physmap;
 mod report;
 mod schedule;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod timers;
