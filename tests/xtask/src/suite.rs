@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::boots;
 use crate::command;
-use crate::core_image;
+use crate::core_image::{self, Flavour};
 use crate::emulator::Hypervisor;
 use crate::house::House;
 use crate::initramfs;
@@ -76,7 +76,9 @@ pub fn test(house: &House, arguments: &TestArguments) -> Result<bool> {
         outcomes.push(attempt("the images build", || initramfs::build(house)));
     }
     if wanted(Part::Micro) || wanted(Part::Scenario) {
-        outcomes.push(attempt("the hypervisor builds", || core_image::build(house)));
+        outcomes.push(attempt("the hypervisor builds", || {
+            core_image::build(house, Flavour::Release)
+        }));
     }
     if wanted(Part::Micro) {
         outcomes.extend(micro_guests(house, Hypervisor::Xenolith));
