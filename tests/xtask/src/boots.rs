@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::command;
+use crate::core_image::Flavour;
 use crate::emulator::{Hypervisor, Machine};
 use crate::house::House;
 use crate::micro;
@@ -45,7 +46,10 @@ fn by_grub(house: &House, protocol: &str, title: &str) -> Result<Outcome> {
 fn medium(house: &House, protocol: &str, machine: &Machine) -> Result<PathBuf> {
     let folder = house.target(&format!("grub-{protocol}"));
     fs::create_dir_all(folder.join("boot/grub"))?;
-    fs::copy(house.hypervisor_image(), folder.join("boot/xenolith.elf"))?;
+    fs::copy(
+        house.hypervisor_image(Flavour::Release),
+        folder.join("boot/xenolith.elf"),
+    )?;
     fs::copy(micro::path(house, "hello"), folder.join("boot/kernel"))?;
     let module = if protocol == "multiboot" {
         "module"

@@ -92,7 +92,7 @@ impl Budget {
 
 /// Builds the core and compares, or sets the budget.
 pub fn budget(house: &House, arguments: &BudgetArguments) -> Result<bool> {
-    core_image::build(house)?;
+    core_image::build(house, core_image::Flavour::Release)?;
     if !arguments.set {
         return Ok(check(house)?.iter().all(Outcome::is_good));
     }

@@ -10,14 +10,35 @@ use crate::house::House;
 
 const TARGET: &str = "x86_64-unknown-none";
 
-/// Builds `target/xenolith.elf`.
-pub fn build(house: &House) -> Result<()> {
+/// Which hypervisor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Flavour {
+    /// What ships.
+    #[default]
+    Release,
+    /// The same with its own assertions, which audits itself at stated points.
+    Checked,
+}
+
+impl Flavour {
+    /// Cargo's profile for it.
+    fn profile(self) -> &'static str {
+        match self {
+            Flavour::Release => "release",
+            Flavour::Checked => "checked",
+        }
+    }
+}
+
+/// Builds the bootable image.
+pub fn build(house: &House, flavour: Flavour) -> Result<()> {
     let mut cargo = command::cargo(house.root());
-    cargo.args(["build", "--release", "--target", TARGET, "--package", "image"]);
+    cargo.args(["build", "--profile", flavour.profile()]);
+    cargo.args(["--target", TARGET, "--package", "image"]);
     command::run(&mut cargo).context("the hypervisor does not build")?;
-    let built = linked(house);
+    let built = house.built(TARGET, flavour.profile(), "xenolith");
     let elf = fs::read(&built).with_context(|| format!("the build left no {}", built.display()))?;
-    fs::write(house.hypervisor_image(), as_elf32(&elf)?)?;
+    fs::write(house.hypervisor_image(flavour), as_elf32(&elf)?)?;
     Ok(())
 }
 

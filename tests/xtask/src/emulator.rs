@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
+use crate::core_image::Flavour;
 use crate::house::House;
 use crate::packages;
 
@@ -43,6 +44,8 @@ impl Hypervisor {
 pub struct Machine {
     /// Who runs dom0.
     pub hypervisor: Hypervisor,
+    /// Which of ours.
+    pub flavour: Flavour,
     /// Physical CPUs.
     pub cpus: u32,
     /// dom0's virtual ones.
@@ -72,6 +75,7 @@ impl Machine {
     pub fn usual(hypervisor: Hypervisor, kernel: PathBuf) -> Machine {
         Machine {
             hypervisor,
+            flavour: Flavour::Release,
             cpus: hypervisor.usual_cpus(),
             dom0_vcpus: hypervisor.usual_cpus(),
             memory: 4096,
@@ -89,7 +93,7 @@ impl Machine {
     /// The QEMU command; serial port and keyboard are its standard output and input.
     pub fn command(&self, house: &House) -> Result<Command> {
         let image = match self.hypervisor {
-            Hypervisor::Xenolith => house.hypervisor_image(),
+            Hypervisor::Xenolith => house.hypervisor_image(self.flavour),
             Hypervisor::Xen => packages::xen_image(house),
         };
         let needed = [

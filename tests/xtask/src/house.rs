@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::core_image::Flavour;
+
 /// The checkout and its build folder.
 pub struct House {
     root: PathBuf,
@@ -45,8 +47,11 @@ impl House {
     }
 
     /// The bootable hypervisor, as `qemu-system-x86_64 -kernel` takes it.
-    pub fn hypervisor_image(&self) -> PathBuf {
-        self.target("xenolith.elf")
+    pub fn hypervisor_image(&self, flavour: Flavour) -> PathBuf {
+        self.target(match flavour {
+            Flavour::Release => "xenolith.elf",
+            Flavour::Checked => "xenolith-checked.elf",
+        })
     }
 
     /// dom0's initramfs: the same on Xenolith and on Xen.

@@ -39,6 +39,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use core_image::Flavour;
 use house::House;
 
 #[derive(Parser)]
@@ -95,10 +96,10 @@ fn dispatch(command: Command) -> Result<bool> {
 fn build(house: &House) -> Result<()> {
     setup::install_missing(&[])?;
     initramfs::build(house)?;
-    core_image::build(house)?;
+    core_image::build(house, Flavour::Release)?;
     report::note(&format!(
         "built {} and {}",
-        house.shown(&house.hypervisor_image()),
+        house.shown(&house.hypervisor_image(Flavour::Release)),
         house.shown(&house.dom0_image())
     ));
     Ok(())

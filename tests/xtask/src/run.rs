@@ -1,6 +1,7 @@
 //! `cargo xtask run`: boots the machine, follows the scenario that dom0 plays, and gives its verdict.
 
 use std::io::{Read, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use crate::core_image::Flavour;
 use crate::emulator::{Hypervisor, Machine};
 use crate::figures::{self as kept, Figures};
 use crate::house::House;
@@ -36,6 +38,9 @@ pub struct RunArguments {
     /// Power off at the end even on a terminal.
     #[arg(long)]
     batch: bool,
+    /// Our core with its own assertions, which audits itself when domains and the machine end.
+    #[arg(long)]
+    checked: bool,
     /// Count instructions instead of time: slower, repeatable.
     #[arg(long)]
     icount: bool,
@@ -47,10 +52,27 @@ pub struct RunArguments {
     no_build: bool,
     /// Where log and figures go [default: target/run, on xen target/run/xen].
     #[arg(long)]
-    log: Option<std::path::PathBuf>,
+    log: Option<PathBuf>,
 }
 
 impl RunArguments {
+    fn flavour(&self) -> Flavour {
+        if self.checked {
+            Flavour::Checked
+        } else {
+            Flavour::Release
+        }
+    }
+
+    /// Where its log goes.
+    fn folder(&self, house: &House) -> PathBuf {
+        match &self.log {
+            Some(folder) => folder.clone(),
+            None if self.checked => house.target("run/checked"),
+            None => kept::folder(house, self.on),
+        }
+    }
+
     /// The main scenario without a person, as the tests play it.
     pub fn for_test(on: Hypervisor) -> RunArguments {
         RunArguments {
@@ -60,6 +82,7 @@ impl RunArguments {
             timeout: 600,
             compare: false,
             batch: true,
+            checked: false,
             icount: false,
             append: String::new(),
             no_build: true,
@@ -71,12 +94,13 @@ impl RunArguments {
 /// Builds, boots, plays. True when every step of the scenario passed.
 pub fn run(house: &House, arguments: &RunArguments) -> Result<bool> {
     if !arguments.no_build {
-        build(house, arguments.on)?;
+        build(house, arguments.on, arguments.flavour())?;
     }
     let mut passed = play(house, arguments)?.failed == 0;
     if arguments.compare && arguments.on == Hypervisor::Xenolith {
         let reference = RunArguments {
             on: Hypervisor::Xen,
+            checked: false,
             smp: None,
             batch: true,
             ..arguments.clone()
@@ -97,11 +121,11 @@ pub fn run(house: &House, arguments: &RunArguments) -> Result<bool> {
     Ok(passed)
 }
 
-fn build(house: &House, on: Hypervisor) -> Result<()> {
+fn build(house: &House, on: Hypervisor, flavour: Flavour) -> Result<()> {
     crate::setup::install_missing(&[])?;
     crate::initramfs::build(house)?;
     if on == Hypervisor::Xenolith {
-        crate::core_image::build(house)?;
+        crate::core_image::build(house, flavour)?;
     }
     Ok(())
 }
@@ -128,7 +152,8 @@ pub fn play(house: &House, arguments: &RunArguments) -> Result<Figures> {
     if !matches!(ending, Ending::Verdict) {
         figures.failed += 1;
     }
-    if arguments.log.is_none() {
+    // What a checked core costs is not what ours costs.
+    if arguments.log.is_none() && !arguments.checked {
         figures.save(house, arguments.on)?;
     }
     println!("{} steps passed, {} failed", figures.passed, figures.failed);
@@ -140,8 +165,7 @@ fn boot(house: &House, arguments: &RunArguments) -> Result<(Figures, Ending)> {
     let on = arguments.on;
     let interactive = report::is_terminal() && !arguments.batch;
     let machine = machine(house, arguments, interactive)?;
-    let folder = arguments.log.clone().unwrap_or_else(|| kept::folder(house, on));
-    let log = folder.join("serial.log");
+    let log = arguments.folder(house).join("serial.log");
     let mut session = Session::start(machine.command(house)?, &log)?;
     let mut follower = Follower::new(on, machine.cpus);
     let deadline = Duration::from_secs(arguments.timeout);
@@ -152,9 +176,19 @@ fn boot(house: &House, arguments: &RunArguments) -> Result<(Figures, Ending)> {
         mut figures,
         doing,
         activity,
+        consistent,
         ..
     } = follower;
     drop(activity);
+    // A checked core's last words, unless a person goes on with it.
+    if arguments.checked && !interactive && !consistent {
+        println!(
+            "{} the core did not say that it ended consistent; log: {}",
+            coloured(31, "FAIL"),
+            house.shown(&log)
+        );
+        figures.failed += 1;
+    }
     let complaint = match ending {
         Ending::Verdict => None,
         Ending::Off => Some("the machine went off before the scenario's verdict".to_owned()),
@@ -181,6 +215,7 @@ fn machine(house: &House, arguments: &RunArguments, interactive: bool) -> Result
     let mut machine = Machine::usual(arguments.on, debian.kernel());
     machine.cpus = arguments.smp.unwrap_or(arguments.on.usual_cpus());
     machine.dom0_vcpus = machine.cpus;
+    machine.flavour = arguments.flavour();
     machine.counted_time = arguments.icount;
     machine.initramfs = Some(house.dom0_image());
     let after = if interactive { "shell" } else { "poweroff" };
@@ -209,6 +244,8 @@ struct Follower {
     figures: Figures,
     doing: Option<String>,
     verdict: bool,
+    /// A checked core has audited itself at its end, and found all in order.
+    consistent: bool,
     activity: Activity,
 }
 
@@ -224,6 +261,7 @@ impl Follower {
             figures,
             doing: None,
             verdict: false,
+            consistent: false,
             activity,
         }
     }
@@ -256,6 +294,10 @@ impl Follower {
             self.dom0(&text[at + 6..], line);
         }
         self.figures.read_core(text);
+        if text.contains("audit: VIOLATION") {
+            self.figures.failed += 1;
+        }
+        self.consistent |= text.contains("audit: ") && text.ends_with(": consistent");
         if let Some(at) = text.find("scenario: ") {
             self.scenario(&text[at + 10..], line);
         }
@@ -296,7 +338,7 @@ impl Follower {
         let text = &line.text;
         let colour = if text.contains("scenario: ok") {
             32
-        } else if text.contains("scenario: FAIL") || text.contains("panic") {
+        } else if text.contains("scenario: FAIL") || text.contains("panic") || text.contains("VIOLATION") {
             31
         } else if text.contains("scenario:") || text.contains("dom0:") {
             36

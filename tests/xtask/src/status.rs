@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::budget;
+use crate::core_image::Flavour;
 use crate::emulator::Hypervisor;
 use crate::figures;
 use crate::house::House;
@@ -100,7 +101,7 @@ pub fn lines(house: &House) -> Result<String> {
         "| **in the core** | **{}** | {} |\n",
         core.all, core.tests
     ));
-    if let Ok(elf) = fs::read(house.hypervisor_image()) {
+    if let Ok(elf) = fs::read(house.hypervisor_image(Flavour::Release)) {
         let loaded = loaded_bytes(&elf);
         table.push_str(&format!(
             "\nHypervisor: {} KiB of ELF, {} KiB loaded.\n",

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use crate::boots;
 use crate::budget;
 use crate::command;
-use crate::core_image;
+use crate::core_image::{self, Flavour};
 use crate::emulator::Hypervisor;
 use crate::house::House;
 use crate::initramfs;
@@ -82,7 +82,9 @@ pub fn test(house: &House, arguments: &TestArguments) -> Result<bool> {
         outcomes.push(attempt("the images build", || initramfs::build(house)));
     }
     if wanted(Part::Micro) || wanted(Part::Scenario) {
-        outcomes.push(attempt("the hypervisor builds", || core_image::build(house)));
+        outcomes.push(attempt("the hypervisor builds", || {
+            core_image::build(house, Flavour::Release)
+        }));
         outcomes.extend(budgets(house));
     }
     if wanted(Part::Micro) {

@@ -86,10 +86,11 @@ impl<M: Machine> Kernel<M> {
             lifecycle.shutdown = Some(reason);
             reason
         };
-        self.each_vcpu(domain, |vcpu| {
+        // Those, too, that its toolstack has not allotted yet.
+        for vcpu in &domain.vcpus {
             vcpu.stops.fetch_or(stop::SHUTDOWN, Ordering::SeqCst);
-            self.make_look(vcpu);
-        });
+        }
+        self.each_vcpu(domain, |vcpu| self.make_look(vcpu));
         if domain.privileged {
             self.control_domain_ended(u32::from(reason));
         }
@@ -124,6 +125,8 @@ impl<M: Machine> Kernel<M> {
     /// The privileged domain is gone, and the machine with it.
     fn control_domain_ended(&self, reason: u32) {
         self.print_statistics();
+        #[cfg(all(debug_assertions, target_os = "none"))]
+        self.audit_at_the_end();
         match reason {
             shutdown::POWEROFF => {
                 log::info!("the control domain has powered off: so does the machine");
@@ -183,6 +186,8 @@ impl<M: Machine> Kernel<M> {
                 *vcpu.time_area.lock() = None;
             });
             self.domains.remove(domain.id);
+            #[cfg(any(test, feature = "testing", debug_assertions))]
+            self.audit_destroyed(domain);
             self.send_global_virq(virq::DOMAIN_EXCEPTION);
         }
         Destruction::Done

@@ -38,6 +38,8 @@ pub fn lock_order() -> LockOrder {
         ("kernel::grant_table::maptrack::Maptrack", LEAVES),
         ("kernel::io_apic::State", LEAVES),
         ("kernel::time::WallClock", LEAVES),
+        // Who is alive, for audits.
+        ("alloc::vec::Vec<alloc::sync::Weak<kernel::domain::Domain", LEAVES),
         // Domains::next_id, then the domain table.
         ("u16", LEAVES + 1),
         (

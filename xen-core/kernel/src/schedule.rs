@@ -229,7 +229,7 @@ impl<M: Machine> Kernel<M> {
     fn run_vcpu(&self, processor: ProcessorId, vcpu: &VcpuHandle<M>) {
         let here = &self.processors[processor];
         let begin = self.machine.now();
-        let waiting = !here.queue.lock().is_empty();
+        let waiting = self.call_others(here);
         here.reschedule.store(false, Ordering::Relaxed);
         here.slice_end
             .store(if waiting { begin + SLICE } else { NEVER }, Ordering::Relaxed);
@@ -255,6 +255,26 @@ impl<M: Machine> Kernel<M> {
         vcpu.domain().cpu_time.fetch_add(ran, Ordering::Relaxed);
         here.slice_end.store(NEVER, Ordering::Relaxed);
         self.put_away(vcpu, end);
+    }
+
+    /// Whether vCPUs wait here. A processor that was called for one of them may have chosen another, and gives the call on.
+    fn call_others(&self, here: &Processor<M>) -> bool {
+        let queue = here.queue.lock();
+        let idle = self
+            .processors
+            .iter()
+            .any(|processor| processor.idle.load(Ordering::Relaxed));
+        let called = if idle {
+            queue.iter().find_map(|vcpu| self.claim_idle(vcpu))
+        } else {
+            None
+        };
+        let waiting = !queue.is_empty();
+        drop(queue);
+        if let Some(called) = called {
+            self.machine.kick(called);
+        }
+        waiting
     }
 
     /// Whether the vCPU that runs here should stop running now.
@@ -447,11 +467,18 @@ impl<M: Machine> Kernel<M> {
                 drop(place);
                 self.reconsider(vcpu);
             }
+            // It may now run where nobody looked for it.
+            Place::Queued(_) => {
+                drop(place);
+                if let Some(idle) = self.claim_idle(vcpu) {
+                    self.machine.kick(idle);
+                }
+            }
             Place::Running(processor) if processor != self.machine.current() => {
                 drop(place);
                 self.machine.kick(processor);
             }
-            _ => {}
+            Place::Running(_) | Place::Off => {}
         }
     }
 

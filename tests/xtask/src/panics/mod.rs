@@ -39,7 +39,7 @@ pub struct PanicsArguments {
 
 /// Builds the core and shows its panic sites; false where one has no reason to be there.
 pub fn panics(house: &House, arguments: &PanicsArguments) -> Result<bool> {
-    core_image::build(house)?;
+    core_image::build(house, core_image::Flavour::Release)?;
     let mut sites = measure(house)?;
     if let Some(file) = &arguments.json {
         fs::write(file, serde_json::to_string_pretty(&sites)?)

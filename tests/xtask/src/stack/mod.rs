@@ -65,7 +65,7 @@ pub struct Found {
 
 /// Builds the core and shows the deepest ways; false where something could not be followed or a stack is too small.
 pub fn stack(house: &House, arguments: &StackArguments) -> Result<bool> {
-    core_image::build(house)?;
+    core_image::build(house, core_image::Flavour::Release)?;
     let found = measure(house)?;
     let shown = |deepest: &&Deepest| {
         arguments

@@ -5,13 +5,14 @@ use alloc::vec::Vec;
 
 use machine::Machine;
 use machine::address::{HostFrame, Order};
-use machine::memory::{FrameUse, Memory, NO_OWNER};
+use machine::memory::audit::FrameState;
+use machine::memory::{FrameInfo, FrameUse, Memory, NO_OWNER};
 
-use super::{Auditor, Violation, holds};
+use super::{Violation, holds};
 use crate::domain::Domain;
 
 const FREE: &str = "frames: the free lists hold every free frame once";
-const USE: &str = "frames: each has one use";
+pub(super) const USE: &str = "frames: each has one use";
 const COUNT: &str = "frames: references are those of the holders";
 const OWNED: &str = "frames: the owners' counters agree with the frames";
 const TOTALS: &str = "frames: the counters agree with the frames";
@@ -39,6 +40,19 @@ pub(super) enum Role {
     Populated,
     /// The shared info or a grant table's page of the domain with this index.
     Shared(u16),
+}
+
+impl Role {
+    /// Whether it suits a guest's memory (`ram`), or a page that the core shares with one.
+    fn suits(self, ram: bool) -> bool {
+        match self {
+            Role::Populated => ram,
+            Role::Shared(_) => !ram,
+            // Held by somebody else than its owner only, or kept by it without a place in its map.
+            Role::None => true,
+            Role::Free | Role::Table => false,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -132,90 +146,39 @@ impl Ledger {
         self.owners.clear();
         let mut run = (NO_OWNER, 0);
         for (frame, (state, entry)) in memory.frame_states().zip(&self.entries).enumerate() {
-            let info = state.info;
-            let Entry { holders, role } = *entry;
-            match info.frame_use {
-                FrameUse::Reserved => {
-                    holds!(
-                        holders == 0 && role == Role::None && info.count == 0,
-                        USE,
-                        "frame {frame:#x} is no memory of ours, yet {role:?} with {holders} holders, count {}",
-                        info.count
-                    );
-                    continue;
-                }
+            match state.frame_use() {
                 FrameUse::Free => {
                     free += 1;
-                    holds!(
-                        role == Role::Free,
-                        FREE,
-                        "frame {frame:#x} is free and in no list; found to be {role:?}"
-                    );
-                    holds!(
-                        info.count == 0 && holders == 0,
-                        COUNT,
-                        "frame {frame:#x} is free with count {} and {holders} holders",
-                        info.count
-                    );
-                }
-                FrameUse::Core => {
-                    core += 1;
-                    holds!(
-                        info.count == 1 && holders == 0 && info.owner == NO_OWNER,
-                        COUNT,
-                        "frame {frame:#x} is the core's with count {}, {holders} holders, owner d{}",
-                        info.count,
-                        info.owner
-                    );
-                    holds!(
-                        role == Role::Table || (role == Role::None && !ONLY_TABLES),
-                        CORE,
-                        "frame {frame:#x} is the core's, and found to be {role:?}"
-                    );
+                    if entry.role != Role::Free || entry.holders != 0 || state.count() != 0 {
+                        return free_frame(frame, state, entry);
+                    }
                 }
                 FrameUse::Ram | FrameUse::Shared => {
-                    let ram = info.frame_use == FrameUse::Ram;
-                    let fits = match role {
-                        Role::Populated => ram,
-                        Role::Shared(_) => !ram,
-                        // Held by somebody else than its owner only, or kept by it without a place in its map.
-                        Role::None => true,
-                        Role::Free | Role::Table => false,
-                    };
-                    holds!(
-                        fits,
-                        USE,
-                        "frame {frame:#x} is {:?} of d{}, and found to be {role:?}",
-                        info.frame_use,
-                        info.owner
-                    );
-                    holds!(
-                        info.count == holders && holders != 0,
-                        COUNT,
-                        "frame {frame:#x} ({:?} of d{}, {role:?}) has count {}, its holders are {holders}: {}",
-                        info.frame_use,
-                        info.owner,
-                        info.count,
-                        super::report::Holders {
-                            domains,
-                            frame: frame as u64
-                        }
-                    );
+                    let ram = state.frame_use() == FrameUse::Ram;
+                    let count = state.count();
+                    if state.is_head() || count != entry.holders || count == 0 || !entry.role.suits(ram) {
+                        return guests_frame(frame, state, entry, domains);
+                    }
                     if ram {
-                        if run.0 != info.owner {
+                        if run.0 != state.owner() {
                             note(&mut self.owners, run);
-                            run = (info.owner, 0);
+                            run = (state.owner(), 0);
                         }
                         run.1 += 1;
                     }
                 }
+                FrameUse::Core => {
+                    core += 1;
+                    cores_frame(frame, state, entry)?;
+                }
+                FrameUse::Reserved => {
+                    if entry.role != Role::None || entry.holders != 0 || state.count() != 0 || state.is_head()
+                    {
+                        return no_memory(frame, state, entry);
+                    }
+                    continue;
+                }
             }
-            holds!(
-                info.frame_use == FrameUse::Free || !state.head,
-                FREE,
-                "frame {frame:#x} is {:?} and begins a free block",
-                info.frame_use
-            );
             all += 1;
         }
         note(&mut self.owners, run);
@@ -284,6 +247,97 @@ impl Ledger {
     }
 }
 
+/// What is wrong with a frame that is no memory of ours.
+#[cold]
+fn no_memory(frame: usize, state: FrameState, entry: &Entry) -> Result<(), Violation> {
+    let Entry { holders, role } = *entry;
+    not_listed(frame, state)?;
+    holds!(
+        false,
+        USE,
+        "frame {frame:#x} is no memory of ours, yet {role:?} with {holders} holders, count {}",
+        state.count()
+    );
+    Ok(())
+}
+
+/// What is wrong with a free frame.
+#[cold]
+fn free_frame(frame: usize, state: FrameState, entry: &Entry) -> Result<(), Violation> {
+    let Entry { holders, role } = *entry;
+    holds!(
+        role == Role::Free,
+        FREE,
+        "frame {frame:#x} is free and in no list; found to be {role:?}"
+    );
+    holds!(
+        false,
+        COUNT,
+        "frame {frame:#x} is free with count {} and {holders} holders",
+        state.count()
+    );
+    Ok(())
+}
+
+fn cores_frame(frame: usize, state: FrameState, entry: &Entry) -> Result<(), Violation> {
+    let FrameInfo { count, owner, .. } = state.info();
+    let Entry { holders, role } = *entry;
+    not_listed(frame, state)?;
+    holds!(
+        count == 1 && holders == 0 && owner == NO_OWNER,
+        COUNT,
+        "frame {frame:#x} is the core's with count {count}, {holders} holders, owner d{owner}"
+    );
+    holds!(
+        role == Role::Table || (role == Role::None && !ONLY_TABLES),
+        CORE,
+        "frame {frame:#x} is the core's, and found to be {role:?}"
+    );
+    Ok(())
+}
+
+/// What is wrong with a guest's frame.
+#[cold]
+fn guests_frame<M: Machine>(
+    frame: usize,
+    state: FrameState,
+    entry: &Entry,
+    domains: &[Arc<Domain<M>>],
+) -> Result<(), Violation> {
+    let FrameInfo {
+        count,
+        owner,
+        frame_use,
+    } = state.info();
+    let Entry { holders, role } = *entry;
+    not_listed(frame, state)?;
+    holds!(
+        role.suits(frame_use == FrameUse::Ram),
+        USE,
+        "frame {frame:#x} is {frame_use:?} of d{owner}, and found to be {role:?}"
+    );
+    holds!(
+        false,
+        COUNT,
+        "frame {frame:#x} ({frame_use:?} of d{owner}, {role:?}) has count {count}, its holders are {holders}: {}",
+        super::report::Holders {
+            domains,
+            frame: frame as u64
+        }
+    );
+    Ok(())
+}
+
+fn not_listed(frame: usize, state: FrameState) -> Result<(), Violation> {
+    holds!(
+        !state.is_head(),
+        FREE,
+        "frame {frame:#x} is {:?} and begins a free block",
+        state.frame_use()
+    );
+    Ok(())
+}
+
 fn note(owners: &mut Vec<(u16, u32)>, (owner, count): (u16, u32)) {
     if count == 0 {
         return;
@@ -292,64 +346,4 @@ fn note(owners: &mut Vec<(u16, u32)>, (owner, count): (u16, u32)) {
         Some((_, sum)) => *sum += count,
         None => owners.push((owner, count)),
     }
-}
-
-const AREAS: &str = "vcpus: what the core writes for a guest lies in the guest's own pages";
-
-impl<M: Machine> Auditor<M> {
-    /// The pages that a domain shares with the core, and those that the core goes on writing for it.
-    pub(super) fn count_shared(&mut self, index: usize) -> Result<(), Violation> {
-        let domain = &self.domains[index];
-        let ledger = &mut self.frames;
-        let shared = domain.shared_info.frame();
-        ledger.hold(shared, Order::PAGE)?;
-        share(ledger, shared, index, domain.id.0)?;
-        let mut area = |frame: HostFrame, owner: u16, what: &str, vcpu: u32| {
-            holds!(
-                owner == domain.id.0,
-                AREAS,
-                "the {what} of d{} v{vcpu} is in frame {:#x} of d{owner}",
-                domain.id.0,
-                frame.0
-            );
-            ledger.hold(frame, Order::PAGE)
-        };
-        for vcpu in &domain.vcpus {
-            let page = {
-                let info = vcpu.info.lock();
-                (info.page.frame(), info.page.owner())
-            };
-            area(page.0, page.1, "info", vcpu.index)?;
-            let pages = vcpu.runstate.lock().area.as_ref().map(|area| {
-                let second = area.second.as_ref().map(|page| (page.frame(), page.owner()));
-                [Some((area.first.frame(), area.first.owner())), second]
-            });
-            for page in pages.into_iter().flatten().flatten() {
-                area(page.0, page.1, "run state", vcpu.index)?;
-            }
-            let page = vcpu
-                .time_area
-                .lock()
-                .as_ref()
-                .map(|area| (area.page.frame(), area.page.owner()));
-            if let Some(page) = page {
-                area(page.0, page.1, "time", vcpu.index)?;
-            }
-        }
-        domain
-            .events
-            .each_page(|page| area(page.frame(), page.owner(), "event queues", 0))
-    }
-}
-
-/// Note that a page is one that a domain shares with the core.
-pub(super) fn share(ledger: &mut Ledger, frame: HostFrame, index: usize, id: u16) -> Result<(), Violation> {
-    if let Err((frame, role)) = ledger.assign(frame, Order::PAGE, Role::Shared(index as u16)) {
-        holds!(
-            false,
-            USE,
-            "frame {frame:#x} is shared by the core with d{id} and was found to be {role:?}"
-        );
-    }
-    Ok(())
 }

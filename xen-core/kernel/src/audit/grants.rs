@@ -132,7 +132,7 @@ impl<M: Machine> Auditor<M> {
         let (ledger, active) = (&mut self.frames, &mut self.grants.active);
         domain.grants.each_frame(|frame| {
             ledger.hold(frame, Order::PAGE)?;
-            super::frames::share(ledger, frame, index, id)
+            super::shared::share(ledger, frame, index, id)
         })?;
         domain.grants.each_pinned(|pinned| {
             let used = pinned.readers != 0 || pinned.writers != 0;

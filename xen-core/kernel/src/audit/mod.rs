@@ -15,8 +15,10 @@ mod event_channels;
 mod frames;
 mod grants;
 mod physmap;
+mod points;
 mod report;
 mod schedule;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -84,6 +86,24 @@ pub struct Audited {
     pub vcpus: u64,
     /// vCPUs with a deadline.
     pub timers: u64,
+}
+
+impl core::fmt::Display for Audited {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(
+            f,
+            "{} domains, {} frames, {} tables with {} leaves, {} grants in use, {} mappings, {} ports, {} vCPUs, {} deadlines",
+            self.domains,
+            self.frames,
+            self.tables,
+            self.leaves,
+            self.grants,
+            self.mappings,
+            self.ports,
+            self.vcpus,
+            self.timers
+        )
+    }
 }
 
 /// What an audit looks at.

@@ -7,6 +7,7 @@ use hypercall_abi::event_channel::{Port, status};
 use hypercall_abi::xen::virq;
 use machine::address::GuestFrame;
 
+use crate::audit::Auditor;
 use crate::testing::{self, TestDomain, TestKernel};
 
 /// A small generator whose whole state is a seed, so that a failure can be had again.
@@ -105,10 +106,12 @@ fn both_ends_always_agree() {
             .map(|id| testing::domain(&kernel, id as u16, VCPUS, 6))
             .collect();
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut auditor = Auditor::default();
         for count in 0..3000 {
             step(&kernel, &domains, &mut random);
             if count % 50 == 0 {
                 check(&kernel, &domains);
+                testing::audit_by_hand(&kernel, &mut auditor);
             }
         }
         check(&kernel, &domains);
@@ -150,6 +153,7 @@ fn racing_operations_on_real_threads_end_consistent() {
         }
     });
     check(&kernel, &domains);
+    testing::audit_by_hand(&kernel, &mut Auditor::default());
     end_all(&kernel, &domains, &mut Random(77));
     assert_eq!(domains[0].id, DomainId(0));
 }

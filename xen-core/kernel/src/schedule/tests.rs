@@ -247,6 +247,10 @@ fn at_the_same_time(kernel: &TestKernel, act: impl FnOnce()) {
         act();
     });
     set_processor(0);
+    // Now that nobody is at work, everything adds up.
+    if let Err(violation) = kernel.audit() {
+        panic!("{violation}");
+    }
 }
 
 fn wait_until(what: &str, condition: impl Fn() -> bool) {
@@ -561,4 +565,51 @@ fn a_vcpu_that_is_moved_while_it_may_not_run_is_not_waiting_to_run() {
     kernel.place_again(&vcpu);
     assert_eq!(*vcpu.place.lock(), Place::Off);
     assert_eq!(vcpu.runstate.lock().at(0).state, runstate::OFFLINE);
+}
+
+#[test]
+fn a_wider_affinity_is_told_to_who_idles() {
+    let kernel = shared_kernel(2);
+    let vcpu = sleeper(&kernel, 1);
+    vcpu.hard_affinity.store(1, Ordering::SeqCst);
+    kernel.processors[1].idle.store(true, Ordering::SeqCst);
+    kernel.reconsider(&vcpu);
+    assert_eq!(*vcpu.place.lock(), Place::Queued(0));
+    let kicks = kernel.machine.kicks(1);
+    vcpu.hard_affinity.store(3, Ordering::SeqCst);
+    kernel.place_again(&vcpu);
+    assert_eq!(kernel.machine.kicks(1), kicks + 1);
+}
+
+#[test]
+fn who_was_called_for_one_vcpu_and_takes_another_calls_for_the_first() {
+    let kernel = shared_kernel(3);
+    let [first, second] = [worker(&kernel, 1), worker(&kernel, 2)];
+    for processor in [1, 2] {
+        kernel.processors[processor].idle.store(true, Ordering::SeqCst);
+    }
+    second.hard_affinity.store(0b010, Ordering::SeqCst);
+    first.virtual_runtime.store(1, Ordering::SeqCst);
+    first.last_processor.store(1, Ordering::SeqCst);
+    kernel.reconsider(&first);
+    // Where the second may run nobody idles any more.
+    kernel.reconsider(&second);
+    assert_eq!(
+        [&first, &second].map(|vcpu| *vcpu.place.lock()),
+        [Place::Queued(1); 2]
+    );
+    let kicks = kernel.machine.kicks(2);
+    let at = Arc::downgrade(&kernel);
+    second.context.lock().set_program(Box::new(move |_| {
+        let kernel = at.upgrade().expect("it runs there");
+        assert_eq!(
+            kernel.machine.kicks(2),
+            kicks + 1,
+            "the third idles beside the first"
+        );
+        Exit::Halt
+    }));
+    second.context.lock().set_interrupts_enabled(true);
+    on_processor(1, || kernel.step());
+    assert_eq!(runs(&second), 1);
 }

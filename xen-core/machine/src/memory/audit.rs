@@ -1,33 +1,47 @@
 //! Looking at all frames at once, for checks of the whole machine: nothing here changes anything.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::{COUNT_MASK, DIRTY, FrameInfo, FrameUse, HEAD, Memory, NONE, ORDERS, OWNERS, word_order};
 use super::{word_owner, word_use};
 use crate::address::{HostFrame, Order, PAGE_SIZE};
 
 /// A frame's whole word.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FrameState {
-    /// Count, owner and use.
-    pub info: FrameInfo,
-    /// It is the first of a block in the allocator's lists.
-    pub head: bool,
-    /// It holds bytes of its last use.
-    pub dirty: bool,
-}
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct FrameState(u64);
 
 impl FrameState {
-    fn of(bits: u64) -> FrameState {
-        FrameState {
-            info: FrameInfo {
-                count: (bits & COUNT_MASK) as u32,
-                owner: word_owner(bits),
-                frame_use: word_use(bits),
-            },
-            head: bits & HEAD != 0,
-            dirty: bits & DIRTY != 0,
+    /// Count, owner and use.
+    pub fn info(self) -> FrameInfo {
+        FrameInfo {
+            count: self.count(),
+            owner: self.owner(),
+            frame_use: self.frame_use(),
         }
+    }
+
+    /// References held.
+    #[inline]
+    pub fn count(self) -> u32 {
+        (self.0 & COUNT_MASK) as u32
+    }
+
+    /// The owning domain's id.
+    #[inline]
+    pub fn owner(self) -> u16 {
+        word_owner(self.0)
+    }
+
+    /// What the frame is used for.
+    #[inline]
+    pub fn frame_use(self) -> FrameUse {
+        word_use(self.0)
+    }
+
+    /// It is the first of a block in the allocator's lists.
+    #[inline]
+    pub fn is_head(self) -> bool {
+        self.0 & HEAD != 0
     }
 }
 
@@ -117,7 +131,7 @@ impl Memory {
     pub fn frame_states(&self) -> impl Iterator<Item = FrameState> {
         self.table
             .iter()
-            .map(|entry| FrameState::of(entry.0.load(Ordering::Acquire)))
+            .map(|entry| FrameState(entry.0.load(Ordering::Acquire)))
     }
 
     /// Visit each free block. The allocator is locked meanwhile.
@@ -176,6 +190,15 @@ impl Memory {
             let bits = entry.0.load(Ordering::Acquire);
             word_use(bits) == FrameUse::Free && bits & HEAD != 0 && word_order(bits) == order
         })
+    }
+
+    /// All words of one of the core's own tables.
+    ///
+    /// # Safety
+    /// `frame` is a [`FrameUse::Core`] frame that the caller owns and that holds a table of 64-bit words.
+    pub(crate) unsafe fn table_entries(&self, frame: HostFrame) -> &[AtomicU64; 512] {
+        // SAFETY: the caller's frame, whole and aligned; atomics tolerate concurrent walks by hardware.
+        unsafe { &*self.pointer(frame.address()).cast::<[AtomicU64; 512]>() }
     }
 
     /// Whether a frame that is free and said to be clean holds nothing but the allocator's links; `None` for all others.

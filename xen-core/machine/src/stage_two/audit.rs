@@ -5,6 +5,9 @@ use core::sync::atomic::Ordering;
 use super::{EntryKind, Format, Leaf, StageTwo};
 use crate::address::{GuestFrame, HostFrame, Order};
 
+/// Entries that are looked at together.
+const GROUP: usize = 8;
+
 /// What a walk comes across.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Visit {
@@ -40,25 +43,47 @@ impl<F: Format> StageTwo<F> {
         visit: &mut impl FnMut(Visit) -> Result<(), E>,
     ) -> Result<(), E> {
         visit(Visit::Table(table))?;
-        for index in 0..512 {
-            let entry = self.entry(table, index).load(Ordering::Acquire);
-            if entry == 0 {
+        // SAFETY: as in `entry`; the walk is by shared reference, so that no table goes meanwhile.
+        let entries = unsafe { self.memory.table_entries(table) };
+        for (group, members) in entries.chunks(GROUP).enumerate() {
+            // Most tables are sparse: empty groups are passed over at once.
+            if members
+                .iter()
+                .fold(0, |bits, entry| bits | entry.load(Ordering::Relaxed))
+                == 0
+            {
                 continue;
             }
-            let at = base + ((index as u64) << (9 * level));
-            let malformed = Visit::Malformed { table, index, entry };
-            if !F::present(entry) {
-                visit(malformed)?;
-            } else if F::is_leaf(entry, level) {
-                visit(leaf::<F>(at, entry, level).unwrap_or(malformed))?;
-            } else if entry != F::table(F::frame(entry)) || F::frame(entry).0 >= self.memory.frame_count() {
-                // What it leads to is no table: nothing of it is read.
-                visit(malformed)?;
-            } else {
-                self.walk_table(F::frame(entry), level - 1, at, visit)?;
+            for (member, entry) in members.iter().enumerate() {
+                let index = group * GROUP + member;
+                let entry = entry.load(Ordering::Acquire);
+                if entry != 0 {
+                    let at = base + ((index as u64) << (9 * level));
+                    self.walk_entry((table, index, entry), level, at, visit)?;
+                }
             }
         }
         Ok(())
+    }
+
+    fn walk_entry<E>(
+        &self,
+        (table, index, entry): (HostFrame, usize, u64),
+        level: u32,
+        at: u64,
+        visit: &mut impl FnMut(Visit) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let malformed = Visit::Malformed { table, index, entry };
+        if !F::present(entry) {
+            visit(malformed)
+        } else if F::is_leaf(entry, level) {
+            visit(leaf::<F>(at, entry, level).unwrap_or(malformed))
+        } else if entry != F::table(F::frame(entry)) || F::frame(entry).0 >= self.memory.frame_count() {
+            // What it leads to is no table: nothing of it is read.
+            visit(malformed)
+        } else {
+            self.walk_table(F::frame(entry), level - 1, at, visit)
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use machine::address::GuestFrame;
 use machine::stage_two::EntryKind;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
+use crate::audit::Auditor;
 use crate::grant_table::bench::{ARGUMENT, ARRAY, Bench, Numbers, PAGES};
 
 /// Where domains have their grant table.
@@ -699,7 +700,11 @@ fn hostile_grant_operations_harm_nobody() {
         let bench = bench();
         let mut numbers = Numbers(0x6772_616e_7400 + seed);
         let mut handles = [0u32; 16];
-        for _ in 0..1500 {
+        let mut auditor = Auditor::default();
+        for step in 0..1500 {
+            if step % 50 == 0 {
+                crate::testing::audit_by_hand(&bench.kernel, &mut auditor);
+            }
             let (lender, borrower) = (numbers.below(3) as usize, numbers.below(3) as usize);
             let reference = numbers.below(12) as u32;
             let window = WINDOW + numbers.below(40);

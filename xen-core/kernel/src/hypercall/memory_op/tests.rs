@@ -9,6 +9,7 @@ use machine::Machine;
 use machine::address::{GuestFrame, HostFrame};
 use machine::stage_two::{EntryKind, Permissions};
 
+use crate::audit::Auditor;
 use crate::grant_table::bench::{ARGUMENT, ARRAY, Bench, MOST_PAGES, Numbers, PAGES};
 
 const HOLE: u64 = 0x1000;
@@ -810,7 +811,8 @@ fn scattering_pages_does_not_eat_the_machines_memory() {
 fn hostile_memory_operations_harm_nobody() {
     let bench = Bench::new();
     let mut numbers = Numbers(0x6d65_6d6f_7279);
-    for _ in 0..6000 {
+    let mut auditor = Auditor::default();
+    for call in 0..6000 {
         let caller = numbers.below(3) as usize;
         let operation = numbers.below(30);
         let start = if numbers.below(8) == 0 {
@@ -846,6 +848,9 @@ fn hostile_memory_operations_harm_nobody() {
         );
         let total: u64 = (0..3).map(|domain| owned(&bench, domain)).sum();
         assert!(total + bench.free_frames() <= bench.free_at_start);
+        if call % 100 == 0 {
+            crate::testing::audit_by_hand(&bench.kernel, &mut auditor);
+        }
     }
     bench.end();
 }
