@@ -1,8 +1,11 @@
 //! Attackers: a vCPU's part in a domain, which chooses what it does next and learns from what comes of it.
 
+use hypercall_abi::Error;
+use hypercall_abi::hypercall::number;
+
 use crate::deed::{Deed, GuestExit};
 use crate::exits;
-use crate::knowledge::Knowledge;
+use crate::knowledge::{Knowledge, Reader};
 use crate::noticeboard::Noticeboard;
 use crate::numbers::Numbers;
 use crate::request::{self, Call, Family, Lesson, Maker, Request};
@@ -10,6 +13,8 @@ use crate::stores::{self, Store};
 
 /// Deeds after which wrong beliefs are cleared away.
 const TIDY_AFTER: u64 = 512;
+/// Deeds between two looks at some frame.
+const PROBE_AFTER: u64 = 4;
 /// How many guests' deeds there are to one that ends its domain.
 const DEADLY: u64 = 600;
 
@@ -163,15 +168,17 @@ impl Attacker {
         knowledge: &mut Knowledge,
         board: &mut Noticeboard,
         result: i64,
-        read: &dyn Fn(u64, &mut [u8]) -> bool,
+        read: &Reader<'_>,
     ) {
         if !core::mem::take(&mut self.waits) {
             return;
         }
-        let faulted = result == hypercall_abi::Error::EFAULT.as_result();
-        let valid = self.request.call.intent == request::Intent::Valid;
-        if valid {
-            knowledge.note_fault(self.vcpu, faulted, &mut self.numbers);
+        let call = &self.request.call;
+        if call.intent == request::Intent::Valid {
+            knowledge.note_fault(self.vcpu, faulted(call, result), &mut self.numbers, read);
+        }
+        if self.deeds.is_multiple_of(PROBE_AFTER) {
+            knowledge.probe(read);
         }
         let mut lesson = Lesson {
             call: self.request.call,
@@ -188,12 +195,7 @@ impl Attacker {
         }
     }
 
-    fn learn_from_list(
-        &mut self,
-        knowledge: &mut Knowledge,
-        board: &mut Noticeboard,
-        read: &dyn Fn(u64, &mut [u8]) -> bool,
-    ) {
+    fn learn_from_list(&mut self, knowledge: &mut Knowledge, board: &mut Noticeboard, read: &Reader<'_>) {
         let list = self.request.call.arguments[0];
         for (index, &call) in self.request.nested.iter().enumerate() {
             let mut lesson = Lesson {
@@ -212,6 +214,12 @@ impl Attacker {
             request::learn(&mut lesson);
         }
     }
+}
+
+/// Whether a request was not found as it was written: it is not there, or something else is.
+fn faulted(call: &Call, result: i64) -> bool {
+    let versioned = matches!(call.number, number::DOMCTL | number::SYSCTL | number::PLATFORM_OP);
+    result == Error::EFAULT.as_result() || versioned && result == Error::EACCES.as_result()
 }
 
 /// Nobody will ever know how a call went.

@@ -62,6 +62,7 @@ struct World {
     held: Arc<Mutex<Vec<DomainId>>>,
     tallies: BTreeMap<(u64, u32), Tally>,
     exits: BTreeMap<usize, u64>,
+    refusals: BTreeMap<(u64, u32, i64), u64>,
     stores: (u64, u64),
     restarts: u64,
     created: usize,
@@ -84,6 +85,7 @@ impl World {
             held: Arc::default(),
             tallies: BTreeMap::new(),
             exits: BTreeMap::new(),
+            refusals: BTreeMap::new(),
             stores: (0, 0),
             restarts: 0,
             created: 0,
@@ -288,9 +290,21 @@ impl World {
         for (call, result) in calls {
             let tally = self.tallies.entry((call.number, call.operation)).or_default();
             tally.made += 1;
+            if call.intent == simulator::request::Intent::Valid && result < 0 {
+                *self
+                    .refusals
+                    .entry((call.number, call.operation, result))
+                    .or_default() += 1;
+            }
             tally.succeeded += u64::from(result >= 0);
             if call.number == number::GRANT_TABLE_OP && result == 0 {
                 for status in statuses(&call, read) {
+                    if call.intent == simulator::request::Intent::Valid {
+                        *self
+                            .refusals
+                            .entry((call.number, call.operation, i64::from(status) + 1000))
+                            .or_default() += 1;
+                    }
                     tally.elements += 1;
                     tally.elements_done += u64::from(status == GrantStatus::OKAY.0);
                 }
@@ -598,6 +612,37 @@ fn everything_that_can_succeed_does_and_all_memory_comes_back() {
         world.step();
     }
     print(&world);
+    for (key, count) in &world.refusals {
+        if *count > 40 {
+            println!("REFUSED {key:?} {count}");
+        }
+    }
+    for actor in &world.actors {
+        println!(
+            "ACTOR {} frames {:?} held {} ports {} offers {} foreign {} owned {}",
+            actor.id,
+            [
+                simulator::knowledge::Use::Hole,
+                simulator::knowledge::Use::Memory,
+                simulator::knowledge::Use::Scratch,
+                simulator::knowledge::Use::Area,
+                simulator::knowledge::Use::Grant,
+                simulator::knowledge::Use::Foreign,
+                simulator::knowledge::Use::Shared,
+                simulator::knowledge::Use::Table
+            ]
+            .map(|u| actor.knowledge.frames.count(u)),
+            actor.knowledge.held.len(),
+            actor.knowledge.ports.len(),
+            actor.knowledge.offers.len(),
+            actor.knowledge.foreign.len(),
+            world
+                .kernel
+                .domains
+                .get(actor.id)
+                .map_or(0, |d| d.owned_pages(&world.kernel.machine))
+        );
+    }
     let mut missing = Vec::new();
     for key in can_succeed() {
         let tally = world.tallies.get(&key).copied().unwrap_or_default();

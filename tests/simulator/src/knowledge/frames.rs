@@ -7,6 +7,9 @@ pub const WINDOW: usize = 512;
 /// Frames that are tried before a search begins.
 const TRIES: usize = 6;
 
+/// Kinds of [`Use`].
+const USES: usize = 8;
+
 /// What a frame is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Use {
@@ -32,6 +35,8 @@ pub enum Use {
 #[derive(Clone, Debug)]
 pub struct Frames {
     uses: [Use; WINDOW],
+    /// How many frames are each.
+    counts: [u16; USES],
     pages: u64,
 }
 
@@ -40,14 +45,16 @@ impl Frames {
     /// requests somewhere, and meets faults.
     pub fn new(pages: u64) -> Self {
         let pages = pages.clamp(1, WINDOW as u64 / 2);
-        let uses = core::array::from_fn(|frame| {
+        let uses: [Use; WINDOW] = core::array::from_fn(|frame| {
             if (frame as u64) < pages {
                 Use::Memory
             } else {
                 Use::Hole
             }
         });
-        Frames { uses, pages }
+        let mut counts = [0; USES];
+        uses.iter().for_each(|&what| counts[what as usize] += 1);
+        Frames { uses, counts, pages }
     }
 
     /// Frames that were memory at first.
@@ -62,21 +69,32 @@ impl Frames {
 
     /// Note what a frame is.
     pub fn set(&mut self, frame: u64, what: Use) {
-        if let Some(place) = usize::try_from(frame)
-            .ok()
-            .and_then(|index| self.uses.get_mut(index))
-        {
+        let index = usize::try_from(frame).ok();
+        if let Some(place) = index.and_then(|index| self.uses.get_mut(index)) {
+            self.counts[*place as usize] -= 1;
+            self.counts[what as usize] += 1;
             *place = what;
         }
     }
 
     /// How many frames are this.
     pub fn count(&self, what: Use) -> usize {
-        self.uses.iter().filter(|&&found| found == what).count()
+        usize::from(self.counts[what as usize])
+    }
+
+    /// A hole where memory was at first, if there is one.
+    pub fn lost(&self) -> Option<u64> {
+        let home = self.uses.iter().take(self.pages as usize);
+        home.into_iter()
+            .position(|&what| what == Use::Hole)
+            .map(|frame| frame as u64)
     }
 
     /// A frame that is this, if there is one.
     pub fn pick(&self, what: Use, numbers: &mut Numbers) -> Option<u64> {
+        if self.count(what) == 0 {
+            return None;
+        }
         // Memory lies low and everything else high, mostly.
         let (from, to) = match what {
             Use::Memory | Use::Scratch | Use::Area => (0, self.pages),

@@ -69,6 +69,9 @@ pub struct Held {
     pub writable: bool,
 }
 
+/// Reads a domain's memory at a guest-physical address; `false` where it cannot be read.
+pub type Reader<'a> = dyn Fn(u64, &mut [u8]) -> bool + 'a;
+
 /// What one domain knows.
 #[derive(Clone, Debug)]
 pub struct Knowledge {
@@ -95,9 +98,9 @@ pub struct Knowledge {
     /// What it lends.
     pub offers: List<Offer, 96>,
     /// What it has borrowed and mapped.
-    pub held: List<Held, 128>,
+    pub held: List<Held, 384>,
     /// Others' frames that it has mapped by the toolstack's ways: where, and whose.
-    pub foreign: List<(u64, DomainId), 32>,
+    pub foreign: List<(u64, DomainId), 256>,
     /// Addresses that it registered for the core to write to.
     pub areas: List<u64, 16>,
     /// vCPUs whose info it has registered.
@@ -106,8 +109,11 @@ pub struct Knowledge {
     pub down: u64,
     /// The domains that a toolstack is making.
     pub projects: Option<Box<Projects>>,
+    /// The number after that of the domain which was looked at last: a toolstack looks at all, one after the other.
+    pub next_look: u16,
     scratch: [u64; 8],
     faults: u32,
+    probed: u64,
 }
 
 impl Knowledge {
@@ -139,8 +145,10 @@ impl Knowledge {
             registered: 0,
             down: 0,
             projects: privileged.then(Box::default),
+            next_look: 0,
             scratch,
             faults: 0,
+            probed: 0,
         }
     }
 
@@ -149,17 +157,45 @@ impl Knowledge {
         self.scratch[vcpu as usize % self.scratch.len()]
     }
 
-    /// A call of a vCPU found its request unreadable, or not. After some such calls another place is chosen.
-    pub fn note_fault(&mut self, vcpu: u32, faulted: bool, numbers: &mut Numbers) {
+    /// A call of a vCPU found its request unreadable, or not. After some such calls another place is chosen: where there
+    /// is memory, as `read` says.
+    pub fn note_fault(&mut self, vcpu: u32, faulted: bool, numbers: &mut Numbers, read: &Reader<'_>) {
         self.faults = if faulted { self.faults + 1 } else { 0 };
         if self.faults < MOST_FAULTS {
             return;
         }
         self.faults = 0;
+        let index = vcpu as usize % self.scratch.len();
+        let old = self.scratch[index];
+        let vcpus = self.scratch.iter().take(self.vcpus as usize);
+        if vcpus.filter(|&&other| other == old).count() <= 1 {
+            (old..old + SCRATCH_PAGES).for_each(|frame| self.frames.set(frame, Use::Memory));
+        }
         let most = self.frames.pages().saturating_sub(SCRATCH_PAGES);
-        let start = numbers.below(most + 1);
-        self.scratch[vcpu as usize % 8] = start;
+        let first = numbers.below(most + 1);
+        let usable = |start: &u64| {
+            (*start..*start + SCRATCH_PAGES)
+                .all(|frame| self.frames.get(frame) == Some(Use::Memory) && read(frame << 12, &mut [0]))
+        };
+        let start = (first..=most).chain(0..first).find(usable).unwrap_or(first);
+        self.scratch[index] = start;
         (start..start + SCRATCH_PAGES).for_each(|frame| self.frames.set(frame, Use::Scratch));
+    }
+
+    /// Look whether there is memory where it is thought to be, a frame at a time.
+    pub fn probe(&mut self, read: &Reader<'_>) {
+        self.probed = (self.probed + 1) % WINDOW as u64;
+        let frame = self.probed;
+        match (self.frames.get(frame), read(frame << 12, &mut [0])) {
+            // Above there is memory, too, but more of what others lent or the core shares.
+            (Some(Use::Hole), true) => {
+                let low = frame < self.frames.pages();
+                self.frames
+                    .set(frame, if low { Use::Memory } else { Use::Foreign });
+            }
+            (Some(Use::Hole | Use::Scratch) | None, _) | (_, true) => {}
+            (Some(_), false) => self.forget_frame(frame),
+        }
     }
 
     /// One of its vCPUs.
@@ -230,11 +266,28 @@ mod tests {
         let mut numbers = Numbers::new(3);
         for _ in 0..MOST_FAULTS {
             assert_eq!(knowledge.scratch(0), 0);
-            knowledge.note_fault(0, true, &mut numbers);
+            knowledge.note_fault(0, true, &mut numbers, &|address, _| address >= 0x10000);
         }
-        assert_ne!(knowledge.scratch(0), 0);
-        knowledge.note_fault(0, false, &mut numbers);
+        assert!(knowledge.scratch(0) >= 16);
+        assert_eq!(knowledge.frames.get(0), Some(Use::Memory));
+        knowledge.note_fault(0, false, &mut numbers, &|_, _| true);
         assert_eq!(knowledge.faults, 0);
+    }
+
+    #[test]
+    fn memory_that_is_gone_is_noticed() {
+        let mut knowledge = Knowledge::new(DomainId(1), false, 1, 64);
+        for _ in 0..WINDOW {
+            knowledge.probe(&|address, _| address == 100 << 12);
+        }
+        assert_eq!(knowledge.frames.get(100), Some(Use::Foreign));
+        assert_eq!(
+            (
+                knowledge.frames.count(Use::Memory),
+                knowledge.frames.count(Use::Scratch)
+            ),
+            (0, 4)
+        );
     }
 
     #[test]

@@ -110,6 +110,8 @@ pub struct Project {
     pub port: u32,
     /// Leaves of its policy, or bytes of its context, that were read last.
     pub size: u32,
+    /// How often it was paused and not let go.
+    pub pauses: u32,
     /// Calls in a row that failed.
     pub failures: u32,
     /// Steps that are left of its life.

@@ -11,7 +11,7 @@ use crate::noticeboard::DomainNotice;
 const NO_OPERATION: u32 = 99;
 
 const WEIGHTS: [(u32, u32); 30] = [
-    (op::CREATE_DOMAIN, 5),
+    (op::CREATE_DOMAIN, 4),
     (op::DESTROY_DOMAIN, 3),
     (op::PAUSE_DOMAIN, 60),
     (op::UNPAUSE_DOMAIN, 70),
@@ -61,6 +61,11 @@ pub fn make(maker: &mut Maker<'_>) {
         pages: notice.pages,
     };
     let request = match operation {
+        // Whom there is, one after the other.
+        op::GET_DOMAIN_INFO if maker.numbers.chance(1, 2) => {
+            let next = DomainId(maker.knowledge.next_look);
+            Domctl::new(operation, maker.domain(next))
+        }
         op::CREATE_DOMAIN => {
             let vcpus = maker.numbers.within(1, 3) as u32;
             arguments::create(maker, vcpus)
@@ -98,16 +103,18 @@ pub fn learn(lesson: &mut Lesson<'_>) {
         op::DESTROY_DOMAIN if lesson.succeeded() => gone(lesson, request.domain),
         op::GET_DOMAIN_INFO if lesson.succeeded() => {
             let info = request.view::<hypercall_abi::domctl::DomainInfo>();
-            // A new acquaintance.
+            lesson.knowledge.next_look = info.domain.0 + 1;
+            // One that nobody has told of: the call that made it was not understood.
             if lesson.board.domain(info.domain).is_none() {
                 lesson.board.enter(DomainNotice {
                     id: info.domain,
                     vcpus: info.max_vcpu_id.wrapping_add(1),
-                    pages: info.total_pages,
-                    started: true,
+                    pages: 0,
+                    started: false,
                 });
             }
         }
+        op::GET_DOMAIN_INFO if lesson.call.intent == super::Intent::Valid => lesson.knowledge.next_look = 0,
         _ if lesson.result == hypercall_abi::Error::ESRCH.as_result()
             && lesson.board.domain(request.domain).is_some() =>
         {

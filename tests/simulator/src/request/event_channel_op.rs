@@ -45,6 +45,18 @@ pub fn make(maker: &mut Maker<'_>) {
     if makes_ports && maker.knowledge.ports.len() > MANY_PORTS && maker.numbers.chance(7, 8) {
         operation = op::CLOSE;
     }
+    let me = maker.knowledge.id;
+    if operation == op::BIND_INTERDOMAIN
+        && maker.board.port_for(me, maker.numbers).is_none()
+        && maker.numbers.chance(7, 8)
+    {
+        operation = op::ALLOC_UNBOUND;
+    }
+    // Most of what the FIFO ABI offers is for those who have chosen it.
+    let needs_queues = matches!(operation, op::EXPAND_ARRAY | op::SET_PRIORITY);
+    if needs_queues && maker.knowledge.queues == 0 && maker.numbers.chance(3, 4) {
+        operation = op::INIT_CONTROL;
+    }
     let argument = argument(maker, operation);
     let first = maker.operation(operation);
     maker.call(EVENT_CHANNEL_OP, operation, &[first, argument]);
@@ -370,6 +382,9 @@ fn refused(lesson: &mut Lesson<'_>, argument: u64) {
             let Some(request) = lesson.value::<BindInterdomain>(argument) else {
                 return;
             };
+            if !gone && !lesson.knowledge.privileged {
+                lesson.board.leave(request.remote_domain);
+            }
             let stale = (request.remote_domain, request.remote_port);
             let me = lesson.knowledge.id;
             lesson
@@ -381,9 +396,7 @@ fn refused(lesson: &mut Lesson<'_>, argument: u64) {
             let Some(Close { port }) = lesson.value(argument) else {
                 return;
             };
-            if lesson.call.operation == op::CLOSE {
-                lesson.knowledge.ports.remove(|own| own.port == port);
-            }
+            lesson.knowledge.ports.remove(|own| own.port == port);
         }
         // Another vCPU, or an earlier life, has set the queues up.
         op::INIT_CONTROL if gone => {

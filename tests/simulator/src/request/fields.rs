@@ -7,7 +7,7 @@ use machine::address::PAGE_SIZE;
 use zerocopy::{Immutable, IntoBytes};
 
 use super::{Call, Intent, Request};
-use crate::knowledge::{Knowledge, SCRATCH_PAGES, Use};
+use crate::knowledge::{Knowledge, SCRATCH_PAGES, Use, WINDOW};
 use crate::noticeboard::Noticeboard;
 use crate::numbers::Numbers;
 
@@ -254,14 +254,16 @@ impl<'a> Maker<'a> {
                 .numbers
                 .pick(&[511, 512, 0x4_0000, (1 << 36) - 1, 1 << 36, 1 << 40, (1 << 52) - 1]),
             9 => self.numbers.word(),
-            10 => self.frame_of(Use::Scratch),
+            // What holds the requests themselves.
+            10 if self.numbers.chance(1, 4) => self.frame_of(Use::Scratch),
             _ => self.numbers.border() >> 12,
         }
     }
 
-    /// A frame that is this, or frame 0 when there is none.
+    /// A frame that is this, or one far from everything when there is none.
     pub fn frame_of(&mut self, what: Use) -> u64 {
-        self.knowledge.frames.pick(what, self.numbers).unwrap_or(0)
+        let found = self.knowledge.frames.pick(what, self.numbers);
+        found.unwrap_or(WINDOW as u64 + 1)
     }
 
     /// Put a structure down and say where it is.

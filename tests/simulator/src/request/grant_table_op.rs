@@ -12,11 +12,13 @@ use machine::address::PAGE_SIZE;
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 
 use super::{Lesson, Maker};
-use crate::knowledge::{Held, Use};
+use crate::knowledge::{Held, Use, WINDOW};
 use crate::noticeboard::GrantNotice;
 
 /// With so many mappings held, some are undone before more are made.
 const MANY_MAPPINGS: usize = 80;
+/// With so few holes left, nothing more is put in them.
+const FEW_HOLES: usize = 96;
 const NO_OPERATION: u32 = 13;
 /// Elements of the longest arrays.
 const MOST: usize = 260;
@@ -41,10 +43,10 @@ const WEIGHTS: [(u32, u32); 14] = [
 /// Make one.
 pub fn make(maker: &mut Maker<'_>) {
     let mut operation = maker.numbers.weighted(&WEIGHTS);
-    let held = maker.knowledge.held.len();
-    if operation == op::MAP_GRANT_REF && held > MANY_MAPPINGS
-        || operation == op::COPY && held > MANY_MAPPINGS + 20
-    {
+    // Room is made before it is used up.
+    let full =
+        maker.knowledge.held.len() > MANY_MAPPINGS || maker.knowledge.frames.count(Use::Hole) < FEW_HOLES;
+    if operation == op::MAP_GRANT_REF && full && !maker.knowledge.held.is_empty() {
         operation = op::UNMAP_GRANT_REF;
     }
     let (array, count) = match operation {
@@ -61,21 +63,22 @@ pub fn make(maker: &mut Maker<'_>) {
     maker.call(GRANT_TABLE_OP, operation, &[first, array, count]);
 }
 
-/// An array of some elements.
-fn many<T>(maker: &mut Maker<'_>, one: fn(&mut Maker<'_>) -> T) -> (u64, u64)
+/// An array of some elements. Each is made with a number of its own, so that those of one array differ.
+fn many<T>(maker: &mut Maker<'_>, one: fn(&mut Maker<'_>, u64) -> T) -> (u64, u64)
 where
     T: FromZeros + IntoBytes + Immutable + Copy,
 {
     /// Bytes of the longest array.
     const BYTES: usize = 11 * 1024;
     let length = maker.numbers.length(MOST.min(BYTES / size_of::<T>()));
+    let start = maker.numbers.below(1 << 16);
     let address = if length == 1 {
-        let element = one(maker);
+        let element = one(maker, start);
         maker.structure(&element)
     } else {
         let mut elements: heapless::Vec<T, MOST> = heapless::Vec::new();
-        for _ in 0..length {
-            let element = one(maker);
+        for step in 0..length as u64 {
+            let element = one(maker, start + step);
             // There is room: the length is bounded.
             let _ = elements.push(element);
         }
@@ -155,7 +158,7 @@ fn reference(maker: &mut Maker<'_>, valid: u32) -> u32 {
     }
 }
 
-fn map(maker: &mut Maker<'_>) -> MapGrantRef {
+fn map(maker: &mut Maker<'_>, step: u64) -> MapGrantRef {
     let notice = offered(maker, false);
     let read_only = !notice.writable || maker.numbers.chance(1, 4);
     let valid = map_flag::HOST_MAP | if read_only { map_flag::READ_ONLY } else { 0 };
@@ -179,7 +182,13 @@ fn map(maker: &mut Maker<'_>) -> MapGrantRef {
     } else {
         Use::Hole
     };
-    let valid = maker.frame_of(place);
+    let pages = maker.knowledge.frames.pages();
+    let high = pages + step % (WINDOW as u64 - pages);
+    let valid = if place == Use::Hole && maker.knowledge.frames.get(high) == Some(Use::Hole) {
+        high
+    } else {
+        maker.frame_of(place)
+    };
     let at = maker.frame(valid);
     MapGrantRef {
         host_address: at << 12
@@ -197,8 +206,10 @@ fn map(maker: &mut Maker<'_>) -> MapGrantRef {
     }
 }
 
-fn held(maker: &mut Maker<'_>) -> Held {
-    maker.knowledge.held.pick(maker.numbers).unwrap_or(Held {
+fn held(maker: &mut Maker<'_>, step: u64) -> Held {
+    let held = &maker.knowledge.held;
+    let index = step as usize % held.len().max(1);
+    held.iter().nth(index).copied().unwrap_or(Held {
         handle: 0,
         at: maker.knowledge.frames.pages() + 1,
         granter: DomainId(0),
@@ -218,8 +229,8 @@ fn handle(maker: &mut Maker<'_>, valid: u32) -> u32 {
     }
 }
 
-fn unmap(maker: &mut Maker<'_>) -> UnmapGrantRef {
-    let held = held(maker);
+fn unmap(maker: &mut Maker<'_>, step: u64) -> UnmapGrantRef {
+    let held = held(maker, step);
     let at = maker.frame(held.at);
     UnmapGrantRef {
         host_address: at << 12,
@@ -230,8 +241,8 @@ fn unmap(maker: &mut Maker<'_>) -> UnmapGrantRef {
     }
 }
 
-fn replace(maker: &mut Maker<'_>) -> UnmapAndReplace {
-    let held = held(maker);
+fn replace(maker: &mut Maker<'_>, step: u64) -> UnmapAndReplace {
+    let held = held(maker, step);
     UnmapAndReplace {
         host_address: held.at << 12,
         new_address: maker.frame_of(Use::Grant) << 12,
@@ -241,7 +252,7 @@ fn replace(maker: &mut Maker<'_>) -> UnmapAndReplace {
     }
 }
 
-fn copy(maker: &mut Maker<'_>) -> CopyOperation {
+fn copy(maker: &mut Maker<'_>, _: u64) -> CopyOperation {
     let (from_grant, to_grant) =
         maker
             .numbers
@@ -299,7 +310,7 @@ fn end(maker: &mut Maker<'_>, granted: bool, write: bool) -> CopyPointer {
     }
 }
 
-fn swap(maker: &mut Maker<'_>) -> SwapGrantRef {
+fn swap(maker: &mut Maker<'_>, _: u64) -> SwapGrantRef {
     let mut entry = || {
         let known = maker
             .knowledge
@@ -317,7 +328,7 @@ fn swap(maker: &mut Maker<'_>) -> SwapGrantRef {
     }
 }
 
-fn transfer(maker: &mut Maker<'_>) -> Transfer {
+fn transfer(maker: &mut Maker<'_>, _: u64) -> Transfer {
     Transfer {
         frame: maker.frame_of(Use::Memory),
         domain: maker.peer(),
@@ -326,7 +337,7 @@ fn transfer(maker: &mut Maker<'_>) -> Transfer {
     }
 }
 
-fn cache_flush(maker: &mut Maker<'_>) -> CacheFlush {
+fn cache_flush(maker: &mut Maker<'_>, _: u64) -> CacheFlush {
     CacheFlush {
         location: maker.frame_of(Use::Memory) << 12,
         offset: 0,

@@ -3,7 +3,7 @@
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::Call;
-use crate::knowledge::Knowledge;
+use crate::knowledge::{Knowledge, Reader};
 use crate::noticeboard::Noticeboard;
 use crate::numbers::Numbers;
 
@@ -20,7 +20,7 @@ pub struct Lesson<'a> {
     /// The source of choices.
     pub numbers: &'a mut Numbers,
     /// Reads the caller's memory at a guest-physical address; `false` where it cannot be read.
-    pub read: &'a dyn Fn(u64, &mut [u8]) -> bool,
+    pub read: &'a Reader<'a>,
 }
 
 impl Lesson<'_> {

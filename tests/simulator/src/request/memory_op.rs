@@ -8,8 +8,11 @@ use hypercall_abi::memory::{
 use hypercall_abi::{DomainId, GuestHandle};
 
 use super::{Intent, Lesson, Maker, memory_placement as placement, memory_reservation as reservation};
+use crate::knowledge::Use;
 
 const NO_OPERATION: u32 = 29;
+/// With so few holes left, nothing more is put in them.
+const FEW_HOLES: usize = 96;
 
 const WEIGHTS: [(u32, u32); 29] = [
     (op::POPULATE_PHYSMAP, 150),
@@ -45,7 +48,19 @@ const WEIGHTS: [(u32, u32); 29] = [
 
 /// Make one.
 pub fn make(maker: &mut Maker<'_>) {
-    let operation = maker.numbers.weighted(&WEIGHTS);
+    let mut operation = maker.numbers.weighted(&WEIGHTS);
+    // Whoever has little memory left gets some first, or it would soon have nothing to lend and to lose.
+    let memory = maker.knowledge.frames.count(Use::Memory) as u64;
+    if operation == op::DECREASE_RESERVATION && memory < maker.knowledge.frames.pages() / 2 {
+        operation = op::POPULATE_PHYSMAP;
+    }
+    let adds = matches!(
+        operation,
+        op::ADD_TO_PHYSMAP | op::ADD_TO_PHYSMAP_BATCH | op::ACQUIRE_RESOURCE
+    );
+    if adds && maker.knowledge.frames.count(Use::Hole) < FEW_HOLES {
+        operation = op::REMOVE_FROM_PHYSMAP;
+    }
     let argument = match operation {
         op::POPULATE_PHYSMAP | op::DECREASE_RESERVATION | op::INCREASE_RESERVATION => {
             reservation::argument(maker, operation)
@@ -146,6 +161,23 @@ fn set_memory_map(maker: &mut Maker<'_>) -> u64 {
         },
         ..ForeignMemoryMap::default()
     })
+}
+
+/// The domain that a call was about, where it stands first in the structure.
+pub(super) fn subject(lesson: &Lesson<'_>) -> Option<DomainId> {
+    use op::*;
+    let first = matches!(
+        lesson.call.operation,
+        CURRENT_RESERVATION
+            | MAXIMUM_RESERVATION
+            | MAXIMUM_GPFN
+            | ADD_TO_PHYSMAP
+            | REMOVE_FROM_PHYSMAP
+            | SET_MEMORY_MAP
+            | ACQUIRE_RESOURCE
+    );
+    let domain = first.then(|| lesson.value(lesson.call.arguments[1])).flatten()?;
+    (domain != lesson.knowledge.id && lesson.board.domain(domain).is_some()).then_some(domain)
 }
 
 /// Learn from one.

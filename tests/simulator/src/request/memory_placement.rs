@@ -97,7 +97,13 @@ pub fn add_batch(maker: &mut Maker<'_>) -> u64 {
         }
         _ => DomainId(maker.zero() as u16),
     };
-    let length = maker.numbers.length(MOST);
+    // There are many own and foreign pages, and one of the shared ones is enough.
+    let most = if matches!(space, map_space::GMFN | map_space::GMFN_FOREIGN) {
+        MOST
+    } else {
+        4
+    };
+    let length = maker.numbers.length(most);
     let mut indices: heapless::Vec<u64, MOST> = heapless::Vec::new();
     let mut frames: heapless::Vec<u64, MOST> = heapless::Vec::new();
     let start = maker.frame_of(Use::Hole);
@@ -139,10 +145,24 @@ pub fn add_batch(maker: &mut Maker<'_>) -> u64 {
 /// The argument of a removal.
 pub fn remove(maker: &mut Maker<'_>) -> u64 {
     let what = maker.numbers.weighted(&[
-        (Use::Foreign, 6),
+        (
+            Use::Foreign,
+            if maker.knowledge.frames.count(Use::Foreign) > 40 {
+                40
+            } else {
+                6
+            },
+        ),
         (Use::Memory, 4),
         (Use::Shared, 2),
-        (Use::Table, 1),
+        (
+            Use::Table,
+            if maker.knowledge.frames.count(Use::Table) > 6 {
+                20
+            } else {
+                1
+            },
+        ),
         (Use::Grant, 1),
     ]);
     let found = maker.knowledge.frames.pick(what, maker.numbers);

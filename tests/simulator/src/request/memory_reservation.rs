@@ -24,7 +24,13 @@ pub fn argument(maker: &mut Maker<'_>, operation: u32) -> u64 {
     } else {
         Use::Hole
     };
-    let start = maker.frame_of(what);
+    // What was lost comes back first.
+    let lost = maker
+        .knowledge
+        .frames
+        .lost()
+        .filter(|_| what == Use::Hole && maker.numbers.chance(3, 4));
+    let start = lost.unwrap_or_else(|| maker.frame_of(what));
     let mut frames: heapless::Vec<u64, MOST> = heapless::Vec::new();
     for step in 0..length as u64 {
         let valid = match order {

@@ -32,6 +32,7 @@ pub use fields::Maker;
 pub use lesson::Lesson;
 pub use writes::Writes;
 
+use hypercall_abi::Error;
 use hypercall_abi::hypercall::number;
 
 /// Calls that a list of calls can hold.
@@ -136,6 +137,14 @@ pub fn make(family: Family, maker: &mut Maker<'_>) {
 pub fn learn(lesson: &mut Lesson<'_>) {
     if lesson.call.project.is_some() {
         toolstack::learn(lesson);
+    }
+    // A toolstack's calls show who is gone; for a guest, nobody but itself is there in any case.
+    if lesson.knowledge.privileged
+        && lesson.result == Error::ESRCH.as_result()
+        && lesson.call.number == number::MEMORY_OP
+        && let Some(domain) = memory_op::subject(lesson)
+    {
+        domctl::gone(lesson, domain);
     }
     match lesson.call.number {
         number::EVENT_CHANNEL_OP => event_channel_op::learn(lesson),

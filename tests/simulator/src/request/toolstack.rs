@@ -31,9 +31,23 @@ pub fn step(maker: &mut Maker<'_>) -> bool {
         return false;
     };
     if projects.all[index].vcpus == 0 {
-        projects.all[index] = Project {
-            busy: true,
-            ..Project::new(maker.numbers)
+        let orphan = maker.board.domains.pick_if(maker.numbers, |notice| {
+            let made_by_nobody = notice.pages == 0 && notice.id != DomainId(0);
+            made_by_nobody && projects.all.iter().all(|project| project.domain != notice.id)
+        });
+        projects.all[index] = match orphan {
+            // Its end is somebody's duty.
+            Some(notice) => Project {
+                domain: notice.id,
+                vcpus: notice.vcpus.max(1),
+                stage: Stage::Pause,
+                busy: true,
+                ..Project::default()
+            },
+            None => Project {
+                busy: true,
+                ..Project::new(maker.numbers)
+            },
         };
     }
     let project = projects.all[index];
@@ -237,7 +251,7 @@ fn live(maker: &mut Maker<'_>, project: &Project) {
     let operation = maker.numbers.weighted(&[
         (op::GET_DOMAIN_INFO, 12),
         (op::PAUSE_DOMAIN, 6),
-        (op::UNPAUSE_DOMAIN, 8),
+        (op::UNPAUSE_DOMAIN, if project.pauses == 0 { 1 } else { 24 }),
         (op::GET_VCPU_INFO, 3),
         (op::SET_VCPU_AFFINITY, 3),
         (op::GET_VCPU_AFFINITY, 2),
@@ -406,6 +420,13 @@ fn created(lesson: &mut Lesson<'_>, project: &mut Project) -> Outcome {
 
 fn lived(lesson: &mut Lesson<'_>, project: &mut Project) -> Outcome {
     project.life = project.life.saturating_sub(1);
+    if lesson.call.number == number::DOMCTL && lesson.succeeded() {
+        match lesson.call.operation {
+            op::PAUSE_DOMAIN => project.pauses += 1,
+            op::UNPAUSE_DOMAIN => project.pauses = project.pauses.saturating_sub(1),
+            _ => {}
+        }
+    }
     let info = (lesson.call.number == number::DOMCTL && lesson.call.operation == op::GET_DOMAIN_INFO)
         .then(|| lesson.value::<Domctl>(lesson.call.arguments[0]))
         .flatten();
