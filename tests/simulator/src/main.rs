@@ -32,6 +32,9 @@ struct Arguments {
     /// Processes at work at a time [default: one for each processor of this machine].
     #[arg(long)]
     jobs: Option<u64>,
+    /// Run so many scenarios, however long that takes.
+    #[arg(long, conflicts_with = "seconds")]
+    scenarios: Option<u64>,
     /// Steps of each scenario.
     #[arg(long, default_value_t = STEPS)]
     steps: u64,
@@ -77,7 +80,11 @@ fn dispatch(arguments: &Arguments) -> Result<bool, String> {
         first: arguments.seed,
         stride: arguments.stride,
         steps: arguments.steps,
-        time: Duration::try_from_secs_f64(arguments.seconds).map_err(|error| error.to_string())?,
+        time: match arguments.scenarios {
+            Some(_) => Duration::MAX,
+            None => Duration::try_from_secs_f64(arguments.seconds).map_err(|error| error.to_string())?,
+        },
+        scenarios: arguments.scenarios.unwrap_or(u64::MAX),
         keep_going: arguments.keep_going,
     };
     if arguments.worker {
@@ -101,9 +108,13 @@ fn read_script(file: &Path) -> Result<Scenario, String> {
 fn attack(arguments: &Arguments, order: Order) -> Result<bool, String> {
     let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
     let jobs = arguments.jobs.unwrap_or(processors).max(1);
+    let how_long = match arguments.scenarios {
+        Some(count) => format!("{} scenarios", grouped(count)),
+        None => format!("for {} s", arguments.seconds),
+    };
     println!(
-        "simulating for {} s on {jobs} processes, from seed {}",
-        arguments.seconds, arguments.seed
+        "simulating {how_long} on {jobs} processes, from seed {}",
+        arguments.seed
     );
     let begun = Instant::now();
     let mut shown = Instant::now();

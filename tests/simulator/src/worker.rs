@@ -26,6 +26,8 @@ pub struct Order {
     pub steps: u64,
     /// How long it goes on.
     pub time: Duration,
+    /// And how many scenarios at most.
+    pub scenarios: u64,
     /// It goes on after a failure, too.
     pub keep_going: bool,
 }
@@ -60,12 +62,14 @@ impl Sum {
 
 /// Be a worker: run scenarios until the time is up or one fails.
 pub fn work(order: Order) -> bool {
-    let end = Instant::now() + order.time;
+    let begun = Instant::now();
+    let mut left = order.scenarios;
     let mut sum = Sum::default();
     let mut told = Instant::now();
     let mut seed = order.first;
     let mut sound = true;
-    while Instant::now() < end {
+    while begun.elapsed() < order.time && left != 0 {
+        left -= 1;
         say(&Said::Begin(seed));
         let Report { tally, failure, .. } = run::run(&Scenario::of(seed, order.steps), false);
         sum.add(&tally);
@@ -117,6 +121,7 @@ pub fn employ(
         let own = Order {
             first: order.first.wrapping_add(index),
             stride: workers,
+            scenarios: order.scenarios / workers + u64::from(index < order.scenarios % workers),
             ..order
         };
         children.push(start(own, index, sender.clone())?);
@@ -166,7 +171,12 @@ fn start(order: Order, index: u64, sender: mpsc::Sender<(u64, Option<Said>)>) ->
         .args(["--worker", "--seed", &order.first.to_string()])
         .args(["--stride", &order.stride.to_string()])
         .args(["--steps", &order.steps.to_string()])
-        .args(["--seconds", &order.time.as_secs_f64().to_string()])
+        .args(match order.scenarios {
+            _ if order.time != Duration::MAX => {
+                ["--seconds".to_owned(), order.time.as_secs_f64().to_string()]
+            }
+            count => ["--scenarios".to_owned(), count.to_string()],
+        })
         .args(order.keep_going.then_some("--keep-going"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

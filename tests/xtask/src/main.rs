@@ -8,6 +8,7 @@
 //! | `cargo xtask panics` | the places in the core from which a panic can be reached, counted and listed |
 //! | `cargo xtask stack` | the deepest way through each of the core's stacks |
 //! | `cargo xtask budget` | whether size, panic sites and stacks are within `tests/budgets/core.toml` |
+//! | `cargo xtask sim` | the kernel on simulated processors, attacked from a seed; `target/simulator` |
 //! | `cargo xtask status` | the figures in `docs/STATUS.md` |
 //!
 //! Each module is one of the words above or one of their ingredients.
@@ -30,6 +31,7 @@ mod report;
 mod run;
 mod serial;
 mod setup;
+mod sim;
 mod stack;
 mod status;
 mod suite;
@@ -63,6 +65,9 @@ enum Command {
     Stack(stack::StackArguments),
     /// Compare the core's size, panic sites and stacks with what they may be.
     Budget(budget::BudgetArguments),
+    /// Attack the kernel on simulated processors: see `cargo xtask sim --help`.
+    #[command(disable_help_flag = true)]
+    Sim(sim::SimArguments),
     /// Count lines, measure images and write docs/STATUS.md from the last runs' figures.
     Status,
 }
@@ -89,6 +94,7 @@ fn dispatch(command: Command) -> Result<bool> {
         Command::Panics(arguments) => panics::panics(&house, &arguments),
         Command::Stack(arguments) => stack::stack(&house, &arguments),
         Command::Budget(arguments) => budget::budget(&house, &arguments),
+        Command::Sim(arguments) => sim::sim(&house, &arguments),
         Command::Status => status::update(&house).map(|()| true),
     }
 }

@@ -16,6 +16,7 @@ use crate::micro;
 use crate::report::{Activity, coloured};
 use crate::run::{self, RunArguments};
 use crate::setup;
+use crate::sim;
 use crate::status;
 
 /// Which parts to run.
@@ -30,6 +31,8 @@ pub struct TestArguments {
 enum Part {
     /// Unit tests, layouts against Xen's C headers, formatting and lints: no emulator.
     Host,
+    /// The kernel on simulated processors, some thousands of scenarios: no emulator.
+    Sim,
     /// Micro-guests on Xenolith, boots by GRUB, boots that must be refused.
     Micro,
     /// The scenario on Xenolith.
@@ -77,6 +80,12 @@ pub fn test(house: &House, arguments: &TestArguments) -> Result<bool> {
     let mut outcomes = Vec::new();
     if wanted(Part::Host) {
         outcomes.extend(host(house));
+    }
+    if wanted(Part::Sim) {
+        outcomes.push(
+            sim::test(house)
+                .unwrap_or_else(|error| Outcome::new("simulated hosts", false, &format!("{error:#}"))),
+        );
     }
     if wanted(Part::Micro) || wanted(Part::Scenario) || wanted(Part::Xen) {
         outcomes.push(attempt("the images build", || initramfs::build(house)));
