@@ -10,6 +10,7 @@
 
 pub mod attacker;
 pub mod deed;
+pub mod exhaust;
 pub mod exits;
 pub mod host;
 pub mod knowledge;

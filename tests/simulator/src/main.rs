@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use machine::fake::failure::Source;
+use simulator::exhaust::exhaust;
 use simulator::host::{Failure, Tally, catch_panics};
 use simulator::run::{self, Report};
 use simulator::scenario::{self, Scenario};
@@ -41,6 +43,9 @@ struct Arguments {
     /// Run one scenario again and tell its story: a seed, or a file with a script.
     #[arg(long, value_name = "SEED|FILE")]
     replay: Option<String>,
+    /// Let every allocation of a few scenarios fail, each in a run of its own.
+    #[arg(long)]
+    exhaust: bool,
     /// Where scripts of failures are written.
     #[arg(long, default_value = "target/simulator")]
     folder: PathBuf,
@@ -93,6 +98,9 @@ fn dispatch(arguments: &Arguments) -> Result<bool, String> {
     if let Some(file) = &arguments.script {
         return Ok(worker::run_script(&read_script(file)?));
     }
+    if arguments.exhaust {
+        return exhaust_some(arguments);
+    }
     match &arguments.replay {
         Some(what) => replay(what, arguments.steps),
         None => attack(arguments, order),
@@ -102,6 +110,43 @@ fn dispatch(arguments: &Arguments) -> Result<bool, String> {
 fn read_script(file: &Path) -> Result<Scenario, String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     scenario::from_text(&text).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// Each allocation of some scenarios fails once.
+fn exhaust_some(arguments: &Arguments) -> Result<bool, String> {
+    let begun = Instant::now();
+    let (mut scenarios, mut allocations, mut hypercalls) = (0, 0, 0);
+    let enough = |scenarios: u64| match arguments.scenarios {
+        Some(count) => scenarios >= count,
+        None => begun.elapsed().as_secs_f64() >= arguments.seconds,
+    };
+    while !enough(scenarios) {
+        let seed = arguments.seed.wrapping_add(scenarios);
+        let scenario = Scenario::of(seed, arguments.steps.min(300));
+        for source in [Source::Frames, Source::Heap] {
+            match exhaust(&scenario, source, |_| ()) {
+                Ok(sum) => {
+                    allocations += sum.allocations;
+                    hypercalls += sum.hypercalls;
+                }
+                Err((nth, failure)) => {
+                    println!(
+                        "FAIL seed {seed:#x}, allocation {nth} of {source:?}: {}",
+                        failure.message
+                    );
+                    return Ok(false);
+                }
+            }
+        }
+        scenarios += 1;
+    }
+    println!(
+        "{} scenarios, {} allocations failed one by one, {} hypercalls, 0 failures",
+        grouped(scenarios),
+        grouped(allocations),
+        grouped(hypercalls)
+    );
+    Ok(true)
 }
 
 /// Run many scenarios for a time.

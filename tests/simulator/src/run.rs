@@ -31,7 +31,7 @@ pub fn run(scenario: &Scenario, with_story: bool) -> Report {
     }
 }
 
-fn play(host: &mut Host, scenario: &Scenario) -> Result<End, Failure> {
+pub(crate) fn play(host: &mut Host, scenario: &Scenario) -> Result<End, Failure> {
     for index in 0..scenario.len() {
         if let Some(end) = host.step(scenario.step(index))? {
             return Ok(end);

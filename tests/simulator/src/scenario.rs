@@ -59,7 +59,11 @@ impl Shape {
                 _ => numbers.pick(&[Style::Serial, Style::Coarse, Style::Coarse, Style::Fine]),
             },
             point_time: numbers.pick(&[50, 100, 100, 500, 2_000]),
-            audit_every: numbers.pick(&[16, 64, 256, 1024]),
+            // One host in 24 is audited after every step.
+            audit_every: match numbers.chance(1, 24) {
+                true => 1,
+                false => numbers.pick(&[128, 512, 2048, 2048]),
+            },
             watch_locks: numbers.chance(1, 8),
             failures: numbers.pick(&[0, 0, 0, 200, 20]),
         }

@@ -123,7 +123,20 @@ pub struct Host {
 impl Host {
     /// The host of a seed.
     pub fn new(seed: u64) -> Host {
-        let shape = Shape::of(seed);
+        Host::of_shape(seed, Shape::of(seed))
+    }
+
+    /// The host of a seed on which no allocation fails by chance, and whose locks are watched.
+    pub fn without_chance(seed: u64) -> Host {
+        let shape = Shape {
+            failures: 0,
+            watch_locks: true,
+            ..Shape::of(seed)
+        };
+        Host::of_shape(seed, shape)
+    }
+
+    fn of_shape(seed: u64, shape: Shape) -> Host {
         let machine = FakeMachine::new(&Configuration {
             processors: shape.processors,
             memory_mib: shape.memory_mib,
@@ -212,7 +225,7 @@ impl Host {
                 Source::Heap
             };
             failure::arm(source, numbers.below(12), numbers.chance(1, 4));
-        } else if numbers.chance(1, 16) {
+        } else if self.shape.failures != 0 && numbers.chance(1, 16) {
             failure::disarm(Source::Frames);
             failure::disarm(Source::Heap);
         }

@@ -87,14 +87,8 @@ fn collect<M: Machine>(call: &Call<'_, M>, target: &Arc<Domain<M>>) -> Result<Ve
     for index in 0..target.allotted_vcpus.load(Ordering::SeqCst) {
         record(&mut bytes, kind::MTRR, index as u16, &types)?;
     }
-    bytes.extend_from_slice(
-        Descriptor {
-            kind: kind::END,
-            instance: 0,
-            length: 0,
-        }
-        .as_bytes(),
-    );
+    let nothing: [u8; 0] = [];
+    record(&mut bytes, kind::END, 0, &nothing)?;
     Ok(bytes)
 }
 
