@@ -2,9 +2,9 @@
 
 use core::sync::atomic::Ordering;
 
-use super::{COUNT_MASK, DIRTY, FrameInfo, FrameUse, HEAD, Memory, NONE, ORDERS, OWNERS, word_order};
-use super::{word_owner, word_use};
+use super::{FrameInfo, FrameUse, Memory, NONE, ORDERS, OWNERS};
 use crate::address::{HostFrame, Order, PAGE_SIZE};
+use crate::frame_word::FrameWord;
 
 /// A frame's whole word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,20 +15,6 @@ pub struct FrameState {
     pub head: bool,
     /// It holds bytes of its last use.
     pub dirty: bool,
-}
-
-impl FrameState {
-    fn of(bits: u64) -> FrameState {
-        FrameState {
-            info: FrameInfo {
-                count: (bits & COUNT_MASK) as u32,
-                owner: word_owner(bits),
-                frame_use: word_use(bits),
-            },
-            head: bits & HEAD != 0,
-            dirty: bits & DIRTY != 0,
-        }
-    }
 }
 
 /// What is wrong with the allocator's lists.
@@ -115,9 +101,7 @@ impl core::fmt::Display for FreeFault {
 impl Memory {
     /// Every frame's word, from frame 0 on.
     pub fn frame_states(&self) -> impl Iterator<Item = FrameState> {
-        self.table
-            .iter()
-            .map(|entry| FrameState::of(entry.0.load(Ordering::Acquire)))
+        self.table.iter().map(FrameWord::state)
     }
 
     /// Visit each free block. The allocator is locked meanwhile.
@@ -141,8 +125,7 @@ impl Memory {
                 if !fits || frame & ((1 << order) - 1) != 0 {
                     return Err(FreeFault::Misplaced { order, frame });
                 }
-                let bits = self.table[frame as usize].0.load(Ordering::Acquire);
-                if word_use(bits) != FrameUse::Free || bits & HEAD == 0 || word_order(bits) != order {
+                if !self.table[frame as usize].is_head_of(order) {
                     return Err(FreeFault::Mislabelled { order, frame });
                 }
                 let [next, back] = self
@@ -172,21 +155,20 @@ impl Memory {
     }
 
     fn is_free_head(&self, frame: u64, order: u32) -> bool {
-        self.table.get(frame as usize).is_some_and(|entry| {
-            let bits = entry.0.load(Ordering::Acquire);
-            word_use(bits) == FrameUse::Free && bits & HEAD != 0 && word_order(bits) == order
-        })
+        self.table
+            .get(frame as usize)
+            .is_some_and(|entry| entry.is_head_of(order))
     }
 
     /// Whether a frame that is free and said to be clean holds nothing but the allocator's links; `None` for all others.
     pub fn is_scrubbed(&self, frame: HostFrame) -> Option<bool> {
         // Held, so that nobody takes the frame meanwhile.
         let _lists = self.free.lock();
-        let bits = self.table.get(frame.0 as usize)?.0.load(Ordering::Acquire);
-        if word_use(bits) != FrameUse::Free || bits & DIRTY != 0 {
+        let state = self.table.get(frame.0 as usize)?.state();
+        if state.info.frame_use != FrameUse::Free || state.dirty {
             return None;
         }
-        let links = if bits & HEAD != 0 {
+        let links = if state.head {
             size_of_val(self.links(frame.0))
         } else {
             0
@@ -211,30 +193,20 @@ impl Memory {
 impl Memory {
     /// Change a frame's reference count without a reference.
     pub fn sabotage_count(&self, frame: HostFrame, by: i32) {
-        let entry = &self.table[frame.0 as usize].0;
-        let bits = entry.load(Ordering::Acquire);
-        let count = (bits & COUNT_MASK).wrapping_add_signed(i64::from(by)) & COUNT_MASK;
-        entry.store((bits & !COUNT_MASK) | count, Ordering::Release);
+        self.table[frame.0 as usize].sabotage(|info| FrameInfo {
+            count: info.count.wrapping_add_signed(by),
+            ..info
+        });
     }
 
     /// Change a frame's owner in its word alone.
     pub fn sabotage_owner(&self, frame: HostFrame, owner: u16) {
-        let entry = &self.table[frame.0 as usize].0;
-        let bits = entry.load(Ordering::Acquire);
-        entry.store(
-            (bits & !(0xffff << 32)) | (u64::from(owner) << 32),
-            Ordering::Release,
-        );
+        self.table[frame.0 as usize].sabotage(|info| FrameInfo { owner, ..info });
     }
 
     /// Change a frame's use in its word alone.
     pub fn sabotage_use(&self, frame: HostFrame, frame_use: FrameUse) {
-        let entry = &self.table[frame.0 as usize].0;
-        let bits = entry.load(Ordering::Acquire);
-        entry.store(
-            (bits & !(0xff << 48)) | ((frame_use as u64) << 48),
-            Ordering::Release,
-        );
+        self.table[frame.0 as usize].sabotage(|info| FrameInfo { frame_use, ..info });
     }
 
     /// Read a word of a frame, whoever has it.
