@@ -8,6 +8,7 @@
 //! | `cargo xtask panics` | the places in the core from which a panic can be reached, counted and listed |
 //! | `cargo xtask stack` | the deepest way through each of the core's stacks |
 //! | `cargo xtask budget` | whether size, panic sites and stacks are within `tests/budgets/core.toml` |
+//! | `cargo xtask fuzz` | what coverage-guided fuzzing found, in `target/fuzz` |
 //! | `cargo xtask status` | the figures in `docs/STATUS.md` |
 //!
 //! Each module is one of the words above or one of their ingredients.
@@ -19,6 +20,7 @@ mod core_image;
 mod cpio;
 mod emulator;
 mod figures;
+mod fuzz;
 mod house;
 mod initramfs;
 mod kernel_modules;
@@ -62,6 +64,8 @@ enum Command {
     Stack(stack::StackArguments),
     /// Compare the core's size, panic sites and stacks with what they may be.
     Budget(budget::BudgetArguments),
+    /// Fuzz a target for a while, or list the targets.
+    Fuzz(fuzz::FuzzArguments),
     /// Count lines, measure images and write docs/STATUS.md from the last runs' figures.
     Status,
 }
@@ -88,6 +92,7 @@ fn dispatch(command: Command) -> Result<bool> {
         Command::Panics(arguments) => panics::panics(&house, &arguments),
         Command::Stack(arguments) => stack::stack(&house, &arguments),
         Command::Budget(arguments) => budget::budget(&house, &arguments),
+        Command::Fuzz(arguments) => fuzz::fuzz(&house, &arguments),
         Command::Status => status::update(&house).map(|()| true),
     }
 }
