@@ -173,11 +173,11 @@ fn unpack_lz4(mut blocks: &[u8], limit: u64) -> Result<Vec<u8>, KernelFault> {
     let mut unpacked = Vec::new();
     let mut buffer = vec![0; BLOCK];
     while let Some((length, rest)) = blocks.split_first_chunk::<4>() {
+        if rest.is_empty() {
+            break;
+        }
         let length = u32::from_le_bytes(*length) as usize;
         let Some((block, rest)) = rest.split_at_checked(length) else {
-            if rest.is_empty() {
-                break;
-            }
             return Err(corrupt("lz4", "a block is incomplete"));
         };
         let size =
@@ -239,6 +239,12 @@ mod tests {
             elf_file(&bzimage(&payload), LIMIT).unwrap().as_ref(),
             b"\x7fELF kernel"
         );
+    }
+
+    #[test]
+    fn an_lz4_payloads_size_is_no_block_even_if_it_is_zero() {
+        let payload = [2, 0x21, 0x4c, 0x18, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(elf_file(&bzimage(&payload), LIMIT).unwrap().as_ref(), b"");
     }
 
     #[test]

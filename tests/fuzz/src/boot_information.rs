@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 
-use boot::ranges::Ranges;
 use boot::{BootInfo, Handover, PhysicalMemory};
 
 use crate::input::Input;
@@ -74,19 +73,21 @@ fn check(info: &BootInfo, memory: usize) {
 
 /// What the start of the machine does next: what is usable, without the modules.
 fn reserve(info: &BootInfo) {
-    let mut free = Ranges::new();
-    for range in info.memory_map.iter().filter(|range| range.kind == 1) {
-        free.insert(range.start..range.start + range.length);
-    }
-    let all = free.clone();
+    let all = info.usable_memory();
+    let mut free = all.clone();
     for module in &info.modules {
-        let taken = module.start..module.start + module.length;
-        free.remove(&taken);
-        assert!(!free.overlaps(&taken));
+        free.remove(&module.pages());
+        assert!(!free.overlaps(&module.pages()));
+        let bytes = module.start..module.start + module.length;
+        assert!(!free.overlaps(&bytes));
     }
     let mut end = None;
     for range in free.iter() {
         assert!(range.start < range.end && all.contains(range));
+        assert!(
+            range.start % 0x1000 == 0 && range.end % 0x1000 == 0,
+            "whole pages"
+        );
         assert!(end.is_none_or(|end| end < range.start), "sorted and apart");
         end = Some(range.end);
     }

@@ -71,7 +71,7 @@ impl Hypervisor for FakeHypervisor {
 /// A store, its clock, and the toolstack's connection.
 pub struct House {
     pub store: Store<FakeHypervisor>,
-    pub toolstack: ConnectionId,
+    toolstack: ConnectionId,
     now: Instant,
 }
 
@@ -111,8 +111,11 @@ impl House {
 
     /// The toolstack asks; `|` stands for NUL. The answer must not be an error.
     pub fn ask(&mut self, kind: MessageType, payload: &str) -> Vec<u8> {
-        self.send_as_tool(&encode(kind, 77, 0, payload.replace('|', "\0").as_bytes()));
-        let mut received = self.take_as_tool();
+        self.send_as(
+            self.toolstack,
+            &encode(kind, 77, 0, payload.replace('|', "\0").as_bytes()),
+        );
+        let mut received = self.take_as(self.toolstack);
         let answers: Vec<Message> = split(&mut received)
             .into_iter()
             .filter(|message| message.0.kind != MessageType::WatchEvent as u32)
@@ -125,12 +128,12 @@ impl House {
     }
 
     /// A tool in dom0 sends bytes, and the store serves it.
-    pub fn send_as_tool(&mut self, bytes: &[u8]) {
-        if let Some(connection) = self.store.connection_mut(self.toolstack) {
+    pub fn send_as(&mut self, tool: ConnectionId, bytes: &[u8]) {
+        if let Some(connection) = self.store.connection_mut(tool) {
             connection.input.feed(bytes);
         }
         for _ in 0..100 {
-            if !self.store.process(self.toolstack, self.now) {
+            if !self.store.process(tool, self.now) {
                 return;
             }
         }
@@ -138,9 +141,9 @@ impl House {
     }
 
     /// What waits for the tool.
-    pub fn take_as_tool(&mut self) -> Vec<u8> {
+    pub fn take_as(&mut self, tool: ConnectionId) -> Vec<u8> {
         let mut bytes = Vec::new();
-        if let Some(connection) = self.store.connection_mut(self.toolstack) {
+        if let Some(connection) = self.store.connection_mut(tool) {
             while !connection.output.is_empty() {
                 let length = connection.output.next().len();
                 bytes.extend_from_slice(connection.output.next());

@@ -1,7 +1,7 @@
 //! Messages to the store: two hostile guests, a guest that does nothing wrong, and, in some inputs, a hostile tool in dom0.
 
 use xenstored::hypervisor::DomainState;
-use xenstored::permission::DomainId;
+use xenstored::permission::{Caller, DomainId};
 use xenstored::wire::{Header, MessageType};
 use zerocopy::IntoBytes;
 
@@ -43,6 +43,7 @@ pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let tool_is_hostile = input.byte() & 0x80 != 0;
     let mut house = House::new();
+    let tool = house.store.connect(Caller::CONTROL);
     let [mut first, mut second] = HOSTILE.map(|number| house.add_guest(number));
     let mut bystander = house.add_guest(BYSTANDER);
     let secret = Secret::keep(&mut house, &mut bystander, fingerprint(data));
@@ -56,12 +57,13 @@ pub fn run(data: &[u8]) {
             3 | 4 => act(&mut house, &mut second, &mut input, &secret, tool_is_hostile),
             5 if tool_is_hostile => {
                 let message = message(&mut input);
-                house.send_as_tool(&message);
-                house.take_as_tool();
+                house.send_as(tool, &message);
+                house.take_as(tool);
             }
             5 => secret.is_kept(&mut house, &mut bystander),
             6 => house.wait(),
-            _ if who & 0x80 != 0 => end_and_begin(&mut house, &mut second),
+            // The toolstack works on what a hostile tool may have taken from it.
+            _ if who & 0x80 != 0 && !tool_is_hostile => end_and_begin(&mut house, &mut second),
             _ => second.send(&mut house, input.bytes(usize::from(who >> 3))),
         }
     }
