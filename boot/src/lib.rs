@@ -65,6 +65,40 @@ pub struct BootInfo {
     pub root_pointer: Option<Vec<u8>>,
 }
 
+const PAGE: u64 = 4096;
+const USABLE: u32 = 1;
+
+/// The whole pages that hold a stretch of bytes; those at the very end of all addresses lack their last one.
+fn pages(start: u64, length: u64) -> core::ops::Range<u64> {
+    let end = start.saturating_add(length).checked_next_multiple_of(PAGE);
+    start & !(PAGE - 1)..end.unwrap_or(u64::MAX)
+}
+
+impl Module {
+    /// The whole pages that it lies in.
+    pub fn pages(&self) -> core::ops::Range<u64> {
+        pages(self.start, self.length)
+    }
+}
+
+impl BootInfo {
+    /// Whole pages of usable memory.
+    pub fn usable_memory(&self) -> ranges::Ranges {
+        let mut usable = ranges::Ranges::new();
+        for range in self.memory_map.iter().filter(|range| range.kind == USABLE) {
+            let end = range.start.saturating_add(range.length) & !(PAGE - 1);
+            if let Some(start) = range.start.checked_next_multiple_of(PAGE) {
+                usable.insert(start..end);
+            }
+        }
+        // Where two entries contradict each other, the less hopeful one is right.
+        for range in self.memory_map.iter().filter(|range| range.kind != USABLE) {
+            usable.remove(&pages(range.start, range.length));
+        }
+        usable
+    }
+}
+
 /// Why the loader's information cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BootError {
@@ -131,5 +165,54 @@ impl Handover {
         }
         info.memory_map.sort_by_key(|range| range.start);
         Ok(info)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(ranges: &[(u64, u64, u32)]) -> BootInfo {
+        let memory_map = ranges
+            .iter()
+            .map(|&(start, length, kind)| MemoryRange { start, length, kind });
+        BootInfo {
+            memory_map: memory_map.collect(),
+            ..BootInfo::default()
+        }
+    }
+
+    #[test]
+    fn usable_memory_is_whole_pages_that_nobody_else_claims() {
+        let info = map(&[
+            (0x800, 0x9_f000, 1),
+            (0x10_0000, 0x10_0000, 1),
+            (0x10_1800, 0x10, 2),
+        ]);
+        let usable: Vec<_> = info.usable_memory().iter().cloned().collect();
+        assert_eq!(
+            usable,
+            [0x1000..0x9_f000, 0x10_0000..0x10_1000, 0x10_2000..0x20_0000]
+        );
+    }
+
+    #[test]
+    fn a_map_up_to_the_end_of_all_addresses_is_no_overflow() {
+        let end = u64::MAX - 5;
+        let info = map(&[(0, u64::MAX, 1), (end, 3, 2), (end, 5, 1)]);
+        let usable: Vec<_> = info.usable_memory().iter().cloned().collect();
+        assert_eq!(
+            usable,
+            [core::ops::Range {
+                start: 0,
+                end: u64::MAX & !0xfff
+            }]
+        );
+        let module = Module {
+            start: end,
+            length: 5,
+            command_line: String::new(),
+        };
+        assert!(!module.pages().is_empty());
     }
 }

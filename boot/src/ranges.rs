@@ -65,9 +65,11 @@ impl Ranges {
 
     /// Whether any of the range is in the set.
     pub fn overlaps(&self, range: &Range<u64>) -> bool {
-        self.0
-            .iter()
-            .any(|other| other.start < range.end && range.start < other.end)
+        !range.is_empty()
+            && self
+                .0
+                .iter()
+                .any(|other| other.start < range.end && range.start < other.end)
     }
 
     /// The ranges, lowest first.
@@ -122,6 +124,14 @@ mod tests {
         assert_eq!(ranges, set(&[0..10, 20..50, 250..300]));
         assert_eq!(ranges.total(), 90);
         assert_eq!(ranges.end(), 300);
+    }
+
+    #[test]
+    fn nothing_overlaps_nothing() {
+        let mut ranges = set(core::slice::from_ref(&(0..100)));
+        ranges.remove(&(50..50));
+        assert!(!ranges.overlaps(&(50..50)) && ranges.contains(&(50..50)));
+        assert!(ranges.overlaps(&(50..51)));
     }
 
     #[test]

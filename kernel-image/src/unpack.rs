@@ -112,7 +112,11 @@ fn collect(
 
 fn unpack_xz(payload: &[u8], limit: u64) -> Result<Vec<u8>, KernelFault> {
     use lzma_rust2::Read;
-    let mut reader = lzma_rust2::XzReader::new(payload, false);
+    // The stream says how far back it refers, up to 4 GiB, and the reader keeps as much. Linux' build says 32 MiB; nothing
+    // refers to before the beginning of what may come out.
+    const USUAL: u64 = 64 << 20;
+    let kept = u32::try_from(limit.max(USUAL) >> 10).unwrap_or(u32::MAX - 1);
+    let mut reader = lzma_rust2::XzReader::new_mem_limit(payload, false, kept);
     // The library's errors have no text of their own.
     collect(payload, limit, |into| {
         reader
@@ -169,11 +173,11 @@ fn unpack_lz4(mut blocks: &[u8], limit: u64) -> Result<Vec<u8>, KernelFault> {
     let mut unpacked = Vec::new();
     let mut buffer = vec![0; BLOCK];
     while let Some((length, rest)) = blocks.split_first_chunk::<4>() {
+        if rest.is_empty() {
+            break;
+        }
         let length = u32::from_le_bytes(*length) as usize;
         let Some((block, rest)) = rest.split_at_checked(length) else {
-            if rest.is_empty() {
-                break;
-            }
             return Err(corrupt("lz4", "a block is incomplete"));
         };
         let size =
@@ -238,6 +242,12 @@ mod tests {
     }
 
     #[test]
+    fn an_lz4_payloads_size_is_no_block_even_if_it_is_zero() {
+        let payload = [2, 0x21, 0x4c, 0x18, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(elf_file(&bzimage(&payload), LIMIT).unwrap().as_ref(), b"");
+    }
+
+    #[test]
     fn text_is_no_kernel() {
         assert_eq!(elf_file(b"#!/bin/sh\n", LIMIT), Err(KernelFault::UnknownFormat));
         assert_eq!(elf_file(b"", LIMIT), Err(KernelFault::UnknownFormat));
@@ -262,6 +272,21 @@ mod tests {
             elf_file(&image, 1 << 20),
             Err(KernelFault::LargerThanMemory(1 << 20))
         );
+    }
+
+    #[test]
+    fn an_xz_stream_that_wants_gigabytes_to_unpack_gets_none() {
+        // Stream header, and the header of a block with the largest dictionary: 4 GiB.
+        let mut payload = vec![0xfd, b'7', b'z', b'X', b'Z', 0, 0, 0, 0xff, 0x12, 0xd9, 0x41];
+        payload.extend([2, 0, 0x21, 1, 40, 0, 0, 0]);
+        payload.extend(0xb311a0e6_u32.to_le_bytes());
+        payload.extend([0; 16]);
+        match elf_file(&bzimage(&payload), LIMIT) {
+            Err(KernelFault::Corrupt { format: "xz", reason }) => {
+                assert!(reason.contains("memory"), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -2,12 +2,10 @@
 
 mod arguments;
 mod command;
-mod config;
 mod console;
 mod create;
 mod device;
 mod domain;
-mod failure;
 mod machine;
 mod monitor;
 mod network;
@@ -16,11 +14,11 @@ mod reap;
 mod record;
 mod store_tree;
 mod teardown;
-mod uuid;
 
 use arguments::Arguments;
 use clap::Parser;
 use std::process::ExitCode;
+use xenolith::{config, failure, uuid};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

@@ -9,6 +9,7 @@
 //! | `cargo xtask stack` | the deepest way through each of the core's stacks |
 //! | `cargo xtask budget` | whether size, panic sites and stacks are within `tests/budgets/core.toml` |
 //! | `cargo xtask sim` | the kernel on simulated processors, attacked from a seed; `target/simulator` |
+//! | `cargo xtask fuzz` | what coverage-guided fuzzing found, in `target/fuzz` |
 //! | `cargo xtask status` | the figures in `docs/STATUS.md` |
 //!
 //! Each module is one of the words above or one of their ingredients.
@@ -20,6 +21,7 @@ mod core_image;
 mod cpio;
 mod emulator;
 mod figures;
+mod fuzz;
 mod house;
 mod initramfs;
 mod kernel_modules;
@@ -68,6 +70,8 @@ enum Command {
     /// Attack the kernel on simulated processors: see `cargo xtask sim --help`.
     #[command(disable_help_flag = true)]
     Sim(sim::SimArguments),
+    /// Fuzz a target for a while, or list the targets.
+    Fuzz(fuzz::FuzzArguments),
     /// Count lines, measure images and write docs/STATUS.md from the last runs' figures.
     Status,
 }
@@ -95,6 +99,7 @@ fn dispatch(command: Command) -> Result<bool> {
         Command::Stack(arguments) => stack::stack(&house, &arguments),
         Command::Budget(arguments) => budget::budget(&house, &arguments),
         Command::Sim(arguments) => sim::sim(&house, &arguments),
+        Command::Fuzz(arguments) => fuzz::fuzz(&house, &arguments),
         Command::Status => status::update(&house).map(|()| true),
     }
 }

@@ -100,3 +100,45 @@ fn install_rust_targets() -> Result<()> {
     command::run(Command::new("rustup").args(["target", "add"]).args(&missing))
         .context("rustup cannot add targets")
 }
+
+/// The toolchain for what the stable one cannot do: libFuzzer's instrumentation, and Miri.
+const NIGHTLY: &str = "nightly";
+
+/// Installs the nightly toolchain and one of its components, where they are missing.
+pub fn install_nightly(component: &str) -> Result<()> {
+    if !command::exists("rustup") {
+        bail!("this needs rustup, for the nightly toolchain: see https://rustup.rs");
+    }
+    let toolchains = command::output(Command::new("rustup").args(["toolchain", "list"]))?;
+    if !toolchains.lines().any(|line| line.starts_with(NIGHTLY)) {
+        report::note("rustup toolchain install nightly");
+        command::run(Command::new("rustup").args(["toolchain", "install", NIGHTLY, "--profile", "minimal"]))?;
+    }
+    let listed = ["component", "list", "--installed", "--toolchain", NIGHTLY];
+    let installed = command::output(Command::new("rustup").args(listed))?;
+    if !installed.lines().any(|line| line.starts_with(component)) {
+        report::note(&format!(
+            "rustup component add {component} for the nightly toolchain"
+        ));
+        command::run(Command::new("rustup").args(["component", "add", "--toolchain", NIGHTLY, component]))?;
+    }
+    Ok(())
+}
+
+/// The nightly toolchain's cargo, in the checkout.
+pub fn nightly_cargo(root: &Path) -> Command {
+    let mut rustup = Command::new("rustup");
+    rustup.args(["run", NIGHTLY, "cargo"]).current_dir(root);
+    // What the stable cargo that runs us tells its children is not for this one.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name == "CARGO"
+            || name == "RUSTUP_TOOLCHAIN"
+            || name.starts_with("CARGO_PKG_")
+            || name == "CARGO_MANIFEST_DIR"
+        {
+            rustup.env_remove(&*name);
+        }
+    }
+    rustup
+}

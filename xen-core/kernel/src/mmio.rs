@@ -218,9 +218,16 @@ fn operation<V: VirtualCpu>(instruction: &Instruction, context: &V) -> Option<Op
     if instruction.is_invalid() || instruction.has_rep_prefix() || instruction.has_repne_prefix() {
         return None;
     }
+    // One that touches no memory did not fault: another processor has put it there since.
+    if !instruction.op_kinds().any(|kind| kind == OpKind::Memory) {
+        return None;
+    }
     let size = instruction.memory_size().size();
     let source = |operand: u32| match instruction.op_kind(operand) {
-        OpKind::Register => Some(get_register(context, instruction.op_register(operand))),
+        // Not a segment register's selector: no driver stores that to a device.
+        OpKind::Register if general(instruction.op_register(operand)) => {
+            Some(get_register(context, instruction.op_register(operand)))
+        }
         OpKind::Immediate8
         | OpKind::Immediate16
         | OpKind::Immediate32

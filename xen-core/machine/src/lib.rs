@@ -10,6 +10,7 @@ extern crate alloc;
 
 pub mod address;
 pub mod fallible;
+mod frame_word;
 pub mod memory;
 pub mod module;
 pub mod presence;

@@ -1,6 +1,6 @@
 //! The machine's memory: every frame's owner, use and count, the allocator, and the only way to touch a guest's bytes.
 //!
-//! A frame changes its use only at count zero, by one compare-and-swap on its word in the frame table; an allocator
+//! A frame changes its use only at count zero, by one compare-and-swap on its word in the frame table (`frame_word`); an allocator
 //! that went wrong would fail that swap instead of handing a frame out twice. Whoever may reach a frame (an entry of a
 //! stage-two table, a copy under way, a grant's mapping) holds a [`FrameReference`], so a frame cannot be freed,
 //! scrubbed and reused under anyone's hands.
@@ -14,6 +14,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::address::{HostAddress, HostFrame, Order, PAGE_SHIFT, PAGE_SIZE};
+use crate::frame_word::FrameWord;
 use crate::sync::{Lock, interleave};
 
 #[cfg(any(not(target_os = "none"), debug_assertions))]
@@ -36,7 +37,7 @@ pub enum FrameUse {
 }
 
 impl FrameUse {
-    fn from_bits(bits: u8) -> FrameUse {
+    pub(crate) fn from_bits(bits: u8) -> FrameUse {
         match bits {
             1 => FrameUse::Free,
             2 => FrameUse::Core,
@@ -51,32 +52,6 @@ impl FrameUse {
 pub const NO_OWNER: u16 = 0x7ff4;
 /// Owners are domain ids below this number.
 pub const OWNERS: usize = 0x7ff0;
-
-/// One frame's word: count (bits 0-31), owner (32-47), use (48-55), order of a free block (56-61), head of a free
-/// block (62), dirty (63: holds bytes of its last use).
-struct FrameWord(AtomicU64);
-
-const COUNT_MASK: u64 = 0xffff_ffff;
-/// Past this many references further ones are refused, far from overflow.
-const COUNT_LIMIT: u64 = 0x7fff_ffff;
-const HEAD: u64 = 1 << 62;
-const DIRTY: u64 = 1 << 63;
-
-fn word(count: u64, owner: u16, frame_use: FrameUse) -> u64 {
-    count | (u64::from(owner) << 32) | ((frame_use as u64) << 48)
-}
-
-fn word_use(bits: u64) -> FrameUse {
-    FrameUse::from_bits((bits >> 48) as u8)
-}
-
-fn word_owner(bits: u64) -> u16 {
-    (bits >> 32) as u16
-}
-
-fn word_order(bits: u64) -> u32 {
-    ((bits >> 56) & 0x3f) as u32
-}
 
 /// A snapshot of a frame's entry in the frame table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -136,7 +111,7 @@ impl Memory {
     /// `metadata`), readable and writable, for the rest of the program; `metadata` is [`Memory::metadata_size`] bytes,
     /// 8-byte aligned, zeroed, used by nobody else, forever.
     pub unsafe fn new(direct_map: *mut u8, frames: u64, metadata: *mut u8) -> Memory {
-        // SAFETY: the caller gives zeroed, aligned memory of this size; zero is a valid value of both atomics.
+        // SAFETY: the caller gives zeroed, aligned memory of this size; zero is a valid value of words and counters.
         let (table, owned) = unsafe {
             let table = core::slice::from_raw_parts(metadata.cast::<FrameWord>(), frames as usize);
             let rest = metadata.add(frames as usize * size_of::<FrameWord>());
@@ -174,11 +149,7 @@ impl Memory {
             let order = Order::largest(frame, end.saturating_sub(frame));
             let mut whole = true;
             for member in HostFrame(frame).block(order) {
-                let bits = word(0, NO_OWNER, FrameUse::Free) | if clean { 0 } else { DIRTY };
-                let swap = self
-                    .entry(member)
-                    .compare_exchange(0, bits, Ordering::AcqRel, Ordering::Acquire);
-                whole &= swap.is_ok();
+                whole &= self.entry(member).give(clean);
             }
             debug_assert!(whole, "memory given twice");
             self.insert_block(&mut self.free.lock(), frame, order);
@@ -216,16 +187,12 @@ impl Memory {
 
     /// What the frame table says of a frame; frames outside it are [`FrameUse::Reserved`].
     pub fn frame_info(&self, frame: HostFrame) -> FrameInfo {
-        interleave();
-        let bits = self
-            .table
-            .get(frame.0 as usize)
-            .map_or(0, |entry| entry.0.load(Ordering::Acquire));
-        FrameInfo {
-            count: (bits & COUNT_MASK) as u32,
-            owner: word_owner(bits),
-            frame_use: word_use(bits),
-        }
+        let outside = FrameInfo {
+            count: 0,
+            owner: 0,
+            frame_use: FrameUse::Reserved,
+        };
+        self.table.get(frame.0 as usize).map_or(outside, FrameWord::info)
     }
 
     /// A zeroed block of `order` for `owner`, every frame with one reference.
@@ -236,7 +203,7 @@ impl Memory {
             "only guests' frames are counted"
         );
         let first = self.take_block(order)?;
-        self.claim(first, order, word(1, owner, frame_use), true);
+        self.claim(first, order, owner, frame_use, true);
         if frame_use == FrameUse::Ram
             && let Some(counter) = self.owned.get(owner as usize)
         {
@@ -265,7 +232,7 @@ impl Memory {
 
     fn take_core(&self, order: Order, zero: bool) -> Option<HostFrame> {
         let first = self.take_block(order)?;
-        self.claim(first, order, word(1, NO_OWNER, FrameUse::Core), zero);
+        self.claim(first, order, NO_OWNER, FrameUse::Core, zero);
         self.core_frames.fetch_add(order.frames(), Ordering::Relaxed);
         Some(first)
     }
@@ -276,12 +243,7 @@ impl Memory {
     /// The block came from [`Memory::allocate_core`] with this order, and nothing points into it any more.
     pub(crate) unsafe fn free_core(&self, first: HostFrame, order: Order) {
         for frame in first.block(order) {
-            let free = word(0, NO_OWNER, FrameUse::Free) | DIRTY;
-            let core = word(1, NO_OWNER, FrameUse::Core);
-            let swap = self
-                .entry(frame)
-                .compare_exchange(core, free, Ordering::AcqRel, Ordering::Acquire);
-            assert!(swap.is_ok(), "a frame freed that is not the core's");
+            self.entry(frame).put_core();
         }
         self.core_frames.fetch_sub(order.frames(), Ordering::Relaxed);
         self.insert_block(&mut self.free.lock(), first.0, order);
@@ -289,57 +251,33 @@ impl Memory {
 
     /// One more reference to a guest's frame, whoever owns it. `None` for frames that are no guest's.
     pub(crate) fn reference(&'static self, frame: HostFrame) -> Option<FrameReference> {
-        let entry = &self.table.get(frame.0 as usize)?.0;
-        interleave();
-        let mut bits = entry.load(Ordering::Acquire);
-        loop {
-            let count = bits & COUNT_MASK;
-            if !matches!(word_use(bits), FrameUse::Ram | FrameUse::Shared)
-                || count == 0
-                || count >= COUNT_LIMIT
-            {
-                return None;
-            }
-            // No carry out of the count: it is below its limit.
-            let more = bits.wrapping_add(1);
-            interleave();
-            match entry.compare_exchange_weak(bits, more, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => {
-                    return Some(FrameReference {
-                        memory: self,
-                        first: frame,
-                        order: Order::PAGE,
-                    });
-                }
-                Err(now) => bits = now,
-            }
-        }
+        let held = self.table.get(frame.0 as usize)?.reference();
+        // A handle is made only of a reference that is held: dropping it gives that back.
+        held.then(|| FrameReference {
+            memory: self,
+            first: frame,
+            order: Order::PAGE,
+        })
     }
 
-    /// Turn a free block's frames into `bits`, zeroing those that are dirty if told so. Once in the program, not in each of
-    /// its callers: the assertions are many, and a call is nothing beside what it does.
+    /// Give a free block's frames an owner and a use, zeroing those that are dirty if told so. Once in the program, not in
+    /// each of its callers: the assertions are many, and a call is nothing beside what it does.
     #[inline(never)]
-    fn claim(&self, first: HostFrame, order: Order, bits: u64, zero: bool) {
+    fn claim(&self, first: HostFrame, order: Order, owner: u16, frame_use: FrameUse, zero: bool) {
         for frame in first.block(order) {
-            let entry = self.entry(frame);
-            let before = entry.load(Ordering::Acquire);
-            assert!(
-                word_use(before) == FrameUse::Free && before & COUNT_MASK == 0,
-                "allocator gave a frame in use"
-            );
-            if zero && before & DIRTY != 0 {
-                // SAFETY: the frame is free, and this processor took it off the free lists: nobody else touches it.
-                unsafe { self.pointer(frame.address()).write_bytes(0, PAGE_SIZE) };
-            }
-            let swap = entry.compare_exchange(before, bits, Ordering::AcqRel, Ordering::Acquire);
-            assert!(swap.is_ok(), "a frame changed hands twice");
+            self.entry(frame).claim(owner, frame_use, || {
+                if zero {
+                    // SAFETY: the frame is free, and this processor took it off the free lists: nobody else touches it.
+                    unsafe { self.pointer(frame.address()).write_bytes(0, PAGE_SIZE) };
+                }
+            });
         }
     }
 
     /// A frame's word in the frame table.
-    fn entry(&self, frame: HostFrame) -> &AtomicU64 {
+    fn entry(&self, frame: HostFrame) -> &FrameWord {
         match self.table.get(frame.0 as usize) {
-            Some(word) => &word.0,
+            Some(word) => word,
             None => beyond_the_table(frame),
         }
     }
@@ -372,8 +310,7 @@ impl Memory {
             let Some(entry) = self.table.get(buddy as usize) else {
                 break;
             };
-            let bits = entry.0.load(Ordering::Acquire);
-            if bits & HEAD == 0 || word_use(bits) != FrameUse::Free || word_order(bits) != order.value() {
+            if !entry.is_head_of(order.value()) {
                 break;
             }
             self.unlink_block(lists, buddy, order);
@@ -394,12 +331,7 @@ impl Memory {
             self.links(next)[1].store(frame, Ordering::Relaxed);
         }
         *lists.head(order) = frame;
-        let entry = self.entry(HostFrame(frame));
-        let bits = entry.load(Ordering::Relaxed) & DIRTY;
-        entry.store(
-            word(0, NO_OWNER, FrameUse::Free) | bits | HEAD | (u64::from(order.value()) << 56),
-            Ordering::Release,
-        );
+        self.entry(HostFrame(frame)).mark_head(Some(order.value()));
         lists.free_frames = lists.free_frames.wrapping_add(order.frames());
     }
 
@@ -419,9 +351,7 @@ impl Memory {
         // A clean frame stays clean.
         self.links(frame)[0].store(0, Ordering::Relaxed);
         self.links(frame)[1].store(0, Ordering::Relaxed);
-        let entry = self.entry(HostFrame(frame));
-        let bits = entry.load(Ordering::Relaxed) & DIRTY;
-        entry.store(word(0, NO_OWNER, FrameUse::Free) | bits, Ordering::Release);
+        self.entry(HostFrame(frame)).mark_head(None);
         lists.free_frames = lists.free_frames.wrapping_sub(order.frames());
     }
 
@@ -463,23 +393,18 @@ impl Memory {
 
     /// Drop one reference; true when it was the last, and the frame is now scrubbed and free (but in no list yet).
     fn put_frame(&self, frame: HostFrame) -> bool {
-        let entry = self.entry(frame);
-        interleave();
-        let before = entry.fetch_sub(1, Ordering::AcqRel);
-        assert!(before & COUNT_MASK != 0, "a reference dropped twice");
-        if before & COUNT_MASK != 1 {
-            return false;
-        }
-        // SAFETY: the count is zero: no table, no copy and no processor reaches the frame, and nobody can get a new
-        // reference (`reference` refuses count zero).
-        unsafe { self.pointer(frame.address()).write_bytes(0, PAGE_SIZE) };
-        entry.store(word(0, NO_OWNER, FrameUse::Free), Ordering::Release);
-        if word_use(before) == FrameUse::Ram
-            && let Some(counter) = self.owned.get(word_owner(before) as usize)
+        let freed = self.entry(frame).put(|| {
+            // SAFETY: the count is zero: no table, no copy and no processor reaches the frame, and nobody can get a new
+            // reference (`FrameWord::reference` refuses count zero).
+            unsafe { self.pointer(frame.address()).write_bytes(0, PAGE_SIZE) };
+        });
+        if let Some(before) = freed
+            && before.frame_use == FrameUse::Ram
+            && let Some(counter) = self.owned.get(before.owner as usize)
         {
             counter.fetch_sub(1, Ordering::Relaxed);
         }
-        true
+        freed.is_some()
     }
 
     fn insert_range(&self, range: Range<HostFrame>) {

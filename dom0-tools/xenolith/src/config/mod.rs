@@ -5,7 +5,7 @@ mod guest;
 mod interface;
 mod keys;
 mod paths;
-mod syntax;
+pub mod syntax;
 
 pub use disk::Disk;
 pub use guest::{Action, GuestConfig};

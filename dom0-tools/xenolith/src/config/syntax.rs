@@ -40,6 +40,7 @@ pub fn parse(source: &str, text: &str) -> Result<Vec<Entry>> {
         source,
         rest: text,
         line: 1,
+        depth: 0,
     };
     let mut entries: Vec<Entry> = Vec::new();
     while let Some(entry) = parser.entry()? {
@@ -49,10 +50,15 @@ pub fn parse(source: &str, text: &str) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
+/// Lists in lists go no deeper than this: xl's own go to two, and each level takes some of the stack.
+const DEPTH_MAX: usize = 16;
+
 struct Parser<'a> {
     source: &'a str,
     rest: &'a str,
     line: usize,
+    /// Lists that are not finished.
+    depth: usize,
 }
 
 impl Parser<'_> {
@@ -176,6 +182,11 @@ impl Parser<'_> {
 
     fn list(&mut self, key: &str) -> Result<Vec<Value>> {
         let place = self.place();
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            let message = format!("too many lists within lists in `{key}`");
+            return Err(place.fail(message, format!("expected no more than {DEPTH_MAX}")));
+        }
         self.advance();
         let mut values = Vec::new();
         loop {
@@ -183,6 +194,7 @@ impl Parser<'_> {
             match self.peek() {
                 Some(']') => {
                     self.advance();
+                    self.depth -= 1;
                     return Ok(values);
                 }
                 None => return Err(place.fail(format!("the list `{key}` has no end"), "expected `]`")),
@@ -264,6 +276,7 @@ mod tests {
             ("a=12x", 1, "no number"),
             ("a=1\n=2", 2, "cannot begin"),
             ("a+=[1]", 1, "not supported"),
+            ("a=[[[[[[[[[[[[[[[[[", 1, "lists within lists"),
         ] {
             let failure = parse("t.cfg", text).unwrap_err();
             assert!(
@@ -273,6 +286,14 @@ mod tests {
             assert!(failure.message.contains(part), "{text:?}: {failure}");
             assert!(failure.advice.is_some());
         }
+    }
+
+    #[test]
+    fn lists_without_end_are_a_mistake_and_not_the_end_of_the_stack() {
+        let failure = parse("t.cfg", &format!("a={}", "[".repeat(1 << 20))).unwrap_err();
+        assert!(failure.message.contains("lists within lists"), "{failure}");
+        let many_beside_each_other = format!("a=[{}]", "[[1]],".repeat(100));
+        assert_eq!(parse("t.cfg", &many_beside_each_other).unwrap().len(), 1);
     }
 
     #[test]

@@ -591,6 +591,25 @@ fn faults_on_memory_are_tried_again_or_forbidden() {
 }
 
 #[test]
+fn a_store_of_a_segment_register_is_not_taken_for_one_of_a_general_register() {
+    // mov [rax], ds: among the segment registers ds has the number that rbx has among the others.
+    let guest = guest(1);
+    assert_eq!(guest.touch(0xfed0_0000, true, &[0x8c, 0x18], 0), Err(UD));
+    assert_eq!(guest.touch(0xfed0_0000, true, &[0x89, 0x18], 0), Ok(2));
+}
+
+#[test]
+fn an_instruction_that_touches_no_memory_reads_no_device() {
+    // movsxd ecx, esp and movzx ecx, dl, put there by another processor after the fault.
+    let guest = guest(1);
+    for code in [&[0x63u8, 0xcc][..], &[0x0f, 0xb6, 0xca]] {
+        let before = guest.register(register::RCX);
+        assert_eq!(guest.touch(0xfed0_0000, false, code, 0), Err(UD));
+        assert_eq!(guest.register(register::RCX), before);
+    }
+}
+
+#[test]
 fn an_instruction_without_code_is_an_invalid_one() {
     let guest = guest(1);
     let fault = Exit::StageTwoFault {

@@ -14,7 +14,6 @@ use crate::module::{Module, Modules};
 use crate::sync::Once;
 
 const PAGE: u64 = PAGE_SIZE as u64;
-const USABLE: u32 = 1;
 /// Below this there is no point in starting.
 const LEAST_MEMORY: u64 = 64 << 20;
 
@@ -48,7 +47,7 @@ impl PhysicalMemory for FirstMapped {
 
 /// Take charge of all memory: our own page tables, the frame table, the allocator.
 pub fn start(info: &BootInfo) -> &'static Memory {
-    let ram = RAM.call_once(|| usable(info));
+    let ram = RAM.call_once(|| info.usable_memory());
     let megabytes = ram.total() >> 20;
     if ram.total() < LEAST_MEMORY {
         crash::refuse(format_args!(
@@ -61,7 +60,7 @@ pub fn start(info: &BootInfo) -> &'static Memory {
     free.remove(&(0..LOW_MEMORY));
     free.remove(&layout::image());
     for module in &info.modules {
-        free.remove(&pages(module.start, module.length));
+        free.remove(&module.pages());
     }
     address_space::start(&mut free, ram);
     let memory = MEMORY.call_once(|| frame_table(&mut free, ram));
@@ -77,33 +76,11 @@ pub fn start(info: &BootInfo) -> &'static Memory {
     memory
 }
 
-/// Whole pages of usable memory.
-fn usable(info: &BootInfo) -> Ranges {
-    let mut ram = Ranges::new();
-    for range in info.memory_map.iter().filter(|range| range.kind == USABLE) {
-        // What is said to begin in the last page there can be has no whole page.
-        if let Some(start) = range.start.checked_next_multiple_of(PAGE) {
-            ram.insert(start..range.start.saturating_add(range.length) & !(PAGE - 1));
-        }
-    }
-    // Where two entries contradict each other, the less hopeful one is right.
-    for range in info.memory_map.iter().filter(|range| range.kind != USABLE) {
-        ram.remove(&pages(range.start, range.length));
-    }
-    ram
-}
-
-/// The whole pages that hold a stretch of bytes.
-fn pages(start: u64, length: u64) -> core::ops::Range<u64> {
-    let end = start.saturating_add(length);
-    start & !(PAGE - 1)..end.checked_next_multiple_of(PAGE).unwrap_or(end)
-}
-
 fn check_modules(info: &BootInfo, ram: &Ranges) {
     let mut taken = Ranges::new();
     taken.insert(layout::image());
     for (index, module) in info.modules.iter().enumerate() {
-        let range = pages(module.start, module.length);
+        let range = module.pages();
         if !ram.contains(&range) || range.start < LOW_MEMORY {
             crash::refuse(format_args!(
                 "the loader put module {index} at {:#x}, where there is no usable memory: use another loader or more memory",

@@ -2,48 +2,11 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::{COUNT_MASK, DIRTY, FrameInfo, FrameUse, HEAD, Memory, NONE, ORDERS, OWNERS, word_order};
-use super::{word_owner, word_use};
+use super::{FrameInfo, FrameUse, Memory, NONE, ORDERS, OWNERS};
 use crate::address::{HostFrame, Order, PAGE_SIZE};
+use crate::frame_word::FrameWord;
 
-/// A frame's whole word.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct FrameState(u64);
-
-impl FrameState {
-    /// Count, owner and use.
-    pub fn info(self) -> FrameInfo {
-        FrameInfo {
-            count: self.count(),
-            owner: self.owner(),
-            frame_use: self.frame_use(),
-        }
-    }
-
-    /// References held.
-    #[inline]
-    pub fn count(self) -> u32 {
-        (self.0 & COUNT_MASK) as u32
-    }
-
-    /// The owning domain's id.
-    #[inline]
-    pub fn owner(self) -> u16 {
-        word_owner(self.0)
-    }
-
-    /// What the frame is used for.
-    #[inline]
-    pub fn frame_use(self) -> FrameUse {
-        word_use(self.0)
-    }
-
-    /// It is the first of a block in the allocator's lists.
-    #[inline]
-    pub fn is_head(self) -> bool {
-        self.0 & HEAD != 0
-    }
-}
+pub use crate::frame_word::FrameState;
 
 /// What is wrong with the allocator's lists.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -129,9 +92,7 @@ impl core::fmt::Display for FreeFault {
 impl Memory {
     /// Every frame's word, from frame 0 on.
     pub fn frame_states(&self) -> impl Iterator<Item = FrameState> {
-        self.table
-            .iter()
-            .map(|entry| FrameState(entry.0.load(Ordering::Acquire)))
+        self.table.iter().map(FrameWord::state)
     }
 
     /// Visit each free block. The allocator is locked meanwhile.
@@ -155,8 +116,7 @@ impl Memory {
                 if !fits || frame & ((1 << order) - 1) != 0 {
                     return Err(FreeFault::Misplaced { order, frame });
                 }
-                let bits = self.table[frame as usize].0.load(Ordering::Acquire);
-                if word_use(bits) != FrameUse::Free || bits & HEAD == 0 || word_order(bits) != order {
+                if !self.table[frame as usize].is_head_of(order) {
                     return Err(FreeFault::Mislabelled { order, frame });
                 }
                 let [next, back] = self
@@ -186,10 +146,9 @@ impl Memory {
     }
 
     fn is_free_head(&self, frame: u64, order: u32) -> bool {
-        self.table.get(frame as usize).is_some_and(|entry| {
-            let bits = entry.0.load(Ordering::Acquire);
-            word_use(bits) == FrameUse::Free && bits & HEAD != 0 && word_order(bits) == order
-        })
+        self.table
+            .get(frame as usize)
+            .is_some_and(|entry| entry.is_head_of(order))
     }
 
     /// All words of one of the core's own tables.
@@ -205,11 +164,11 @@ impl Memory {
     pub fn is_scrubbed(&self, frame: HostFrame) -> Option<bool> {
         // Held, so that nobody takes the frame meanwhile.
         let _lists = self.free.lock();
-        let bits = self.table.get(frame.0 as usize)?.0.load(Ordering::Acquire);
-        if word_use(bits) != FrameUse::Free || bits & DIRTY != 0 {
+        let state = self.table.get(frame.0 as usize)?.state();
+        if state.frame_use() != FrameUse::Free || state.is_dirty() {
             return None;
         }
-        let links = if bits & HEAD != 0 {
+        let links = if state.is_head() {
             size_of_val(self.links(frame.0))
         } else {
             0
@@ -234,30 +193,20 @@ impl Memory {
 impl Memory {
     /// Change a frame's reference count without a reference.
     pub fn sabotage_count(&self, frame: HostFrame, by: i32) {
-        let entry = &self.table[frame.0 as usize].0;
-        let bits = entry.load(Ordering::Acquire);
-        let count = (bits & COUNT_MASK).wrapping_add_signed(i64::from(by)) & COUNT_MASK;
-        entry.store((bits & !COUNT_MASK) | count, Ordering::Release);
+        self.table[frame.0 as usize].sabotage(|info| FrameInfo {
+            count: info.count.wrapping_add_signed(by),
+            ..info
+        });
     }
 
     /// Change a frame's owner in its word alone.
     pub fn sabotage_owner(&self, frame: HostFrame, owner: u16) {
-        let entry = &self.table[frame.0 as usize].0;
-        let bits = entry.load(Ordering::Acquire);
-        entry.store(
-            (bits & !(0xffff << 32)) | (u64::from(owner) << 32),
-            Ordering::Release,
-        );
+        self.table[frame.0 as usize].sabotage(|info| FrameInfo { owner, ..info });
     }
 
     /// Change a frame's use in its word alone.
     pub fn sabotage_use(&self, frame: HostFrame, frame_use: FrameUse) {
-        let entry = &self.table[frame.0 as usize].0;
-        let bits = entry.load(Ordering::Acquire);
-        entry.store(
-            (bits & !(0xff << 48)) | ((frame_use as u64) << 48),
-            Ordering::Release,
-        );
+        self.table[frame.0 as usize].sabotage(|info| FrameInfo { frame_use, ..info });
     }
 
     /// Read a word of a frame, whoever has it.
