@@ -150,7 +150,7 @@ impl Host {
             kernel,
             shape,
             tally: Tally::default(),
-            auditor: Auditor::default(),
+            auditor: Auditor::knowing(FakeMachine::interrupt_waits),
             frames_before,
         };
         host.reinforce();
@@ -370,6 +370,9 @@ impl Host {
         let kernel = self.kernel.clone();
         let mut told = Vec::new();
         match self.auditor.audit(&kernel) {
+            Ok(audited) if audited.ended != 0 => {
+                told.push(format!("domains: {} that have ended live on", audited.ended));
+            }
             Ok(audited) => self.tally.facts += facts(&audited),
             Err(violation) => told.push(violation.to_string()),
         }
@@ -425,6 +428,7 @@ impl Host {
 fn facts(audited: &Audited) -> u64 {
     let Audited {
         domains,
+        ended: _,
         frames,
         tables,
         leaves,
