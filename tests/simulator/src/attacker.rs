@@ -11,8 +11,6 @@ use crate::numbers::Numbers;
 use crate::request::{self, Call, Family, Lesson, Maker, Request};
 use crate::stores::{self, Store};
 
-/// Deeds after which wrong beliefs are cleared away.
-const TIDY_AFTER: u64 = 512;
 /// Deeds between two looks at some frame.
 const PROBE_AFTER: u64 = 4;
 /// How many guests' deeds there are to one that ends its domain.
@@ -126,9 +124,6 @@ impl Attacker {
         self.deeds += 1;
         if core::mem::take(&mut self.waits) {
             give_up(knowledge, &self.request.call);
-        }
-        if self.deeds.is_multiple_of(TIDY_AFTER) {
-            knowledge.tidy();
         }
         let dice = self.numbers.below(100);
         self.request.clear();

@@ -54,7 +54,7 @@ pub struct Noticeboard {
     /// Numbers of domains that ended.
     pub ended: List<DomainId, 8>,
     /// Offered memory.
-    pub grants: List<GrantNotice, 96>,
+    pub grants: List<GrantNotice, 256>,
     /// Offered ports.
     pub ports: List<PortNotice, 96>,
 }

@@ -224,21 +224,6 @@ impl Knowledge {
         self.frames.set(frame, Use::Hole);
     }
 
-    /// Forget what was only supposed: places of grants and of others' memory that nothing else speaks of. Wrong beliefs
-    /// would add up otherwise, until no hole is left to put anything in.
-    pub fn tidy(&mut self) {
-        for frame in 0..WINDOW as u64 {
-            let known = match self.frames.get(frame) {
-                Some(Use::Grant) => self.held.iter().any(|held| held.at == frame),
-                Some(Use::Foreign) => self.foreign.iter().any(|&(at, _)| at == frame),
-                _ => true,
-            };
-            if !known {
-                self.frames.set(frame, Use::Hole);
-            }
-        }
-    }
-
     /// A frame now is this.
     pub fn set_frame(&mut self, frame: u64, what: Use) {
         self.forget_frame(frame);

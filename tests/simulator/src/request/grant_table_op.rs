@@ -49,6 +49,16 @@ pub fn make(maker: &mut Maker<'_>) {
     if operation == op::MAP_GRANT_REF && full && !maker.knowledge.held.is_empty() {
         operation = op::UNMAP_GRANT_REF;
     }
+    // Without anything offered, there is little to map.
+    let me = maker.knowledge.id;
+    if operation == op::MAP_GRANT_REF
+        && maker.board.grant_for(me, false, maker.numbers).is_none()
+        && maker.numbers.chance(7, 8)
+    {
+        operation = maker
+            .numbers
+            .pick(&[op::UNMAP_GRANT_REF, op::COPY, op::QUERY_SIZE]);
+    }
     let (array, count) = match operation {
         op::MAP_GRANT_REF => many(maker, map),
         op::UNMAP_GRANT_REF => many(maker, unmap),
@@ -253,10 +263,15 @@ fn replace(maker: &mut Maker<'_>, step: u64) -> UnmapAndReplace {
 }
 
 fn copy(maker: &mut Maker<'_>, _: u64) -> CopyOperation {
-    let (from_grant, to_grant) =
+    let me = maker.knowledge.id;
+    let offered = maker.board.grant_for(me, false, maker.numbers).is_some();
+    let (from_grant, to_grant) = if offered || maker.numbers.chance(1, 8) {
         maker
             .numbers
-            .pick(&[(true, false), (false, true), (true, true), (false, false)]);
+            .pick(&[(true, false), (false, true), (true, true), (false, false)])
+    } else {
+        (false, false)
+    };
     let source = end(maker, from_grant, false);
     let destination = end(maker, to_grant, true);
     let most = PAGE_SIZE as u64 - u64::from(source.offset.max(destination.offset)).min(PAGE_SIZE as u64);

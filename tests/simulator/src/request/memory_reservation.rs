@@ -12,7 +12,7 @@ const MOST: usize = 300;
 /// The argument of an operation on extents.
 pub fn argument(maker: &mut Maker<'_>, operation: u32) -> u64 {
     let order = if maker.numbers.chance(1, 24) {
-        maker.numbers.pick(&[1, 2, 3, 9])
+        maker.numbers.pick(&[1, 2, 3, 1, 2, 9])
     } else {
         0
     };
