@@ -348,9 +348,10 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn leave_queue(&self, vcpu: &VcpuHandle<M>) {
         let mut place = vcpu.place.lock();
         let Place::Queued(queue) = *place else { return };
-        let mut there = self.processors[queue].queue.lock();
+        let mut there = self.processor(queue).queue.lock();
+        let mut entries = (0..there.len()).zip(there.iter());
         // Not there: a processor has just taken it, and sees that it may not run as soon as we let go.
-        let Some(index) = there.iter().position(|other| other == vcpu) else {
+        let Some((index, _)) = entries.find(|(_, other)| *other == vcpu) else {
             return;
         };
         let entry = there.remove(index);
