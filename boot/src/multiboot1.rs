@@ -56,7 +56,7 @@ fn words<'a>(loader: &str, line: &'a str) -> &'a str {
     } else {
         line.find(char::is_whitespace).unwrap_or(line.len())
     };
-    line[name..].trim_start()
+    line.get(name..).unwrap_or_default().trim_start()
 }
 
 fn modules(

@@ -32,18 +32,19 @@ pub fn read(memory: &impl PhysicalMemory, address: u64) -> Result<BootInfo, Boot
     let mut at = 8;
     loop {
         let kind = u32_at(all, at)?;
-        let size = u32_at(all, at + 4)? as usize;
+        let size = u32_at(all, at.saturating_add(4))? as usize;
         if size < 8 {
             return Err(BootError::Malformed("tag size"));
         }
         let content = all
-            .get(at + 8..at.saturating_add(size))
+            .get(at.saturating_add(8)..at.saturating_add(size))
             .ok_or(BootError::OutOfReach)?;
         if kind == tag::END {
             return Ok(info);
         }
         take(&mut info, kind, content)?;
-        at += size.next_multiple_of(8);
+        // Tags begin at multiples of eight; one that ends beyond all memory was out of reach.
+        at = at.saturating_add(size.div_ceil(8).saturating_mul(8));
     }
 }
 

@@ -34,7 +34,7 @@ impl Ranges {
         if range.is_empty() {
             return;
         }
-        let mut rest = Vec::with_capacity(self.0.len() + 1);
+        let mut rest = Vec::with_capacity(self.0.len().saturating_add(1));
         for other in self.0.drain(..) {
             let below = other.start..other.end.min(range.start);
             let above = other.start.max(range.end)..other.end;
@@ -50,7 +50,7 @@ impl Ranges {
             let start = range.end.min(limit).checked_sub(length)? & !(align - 1);
             (start >= range.start).then_some(start)
         })?;
-        self.remove(&(start..start + length));
+        self.remove(&(start..start.saturating_add(length)));
         Some(start)
     }
 
@@ -79,7 +79,8 @@ impl Ranges {
 
     /// Bytes in the set.
     pub fn total(&self) -> u64 {
-        self.0.iter().map(|range| range.end - range.start).sum()
+        let lengths = self.0.iter().map(|range| range.end.saturating_sub(range.start));
+        lengths.fold(0, u64::saturating_add)
     }
 
     /// One past the last address; 0 for the empty set.

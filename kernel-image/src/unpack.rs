@@ -6,7 +6,6 @@
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::ToString;
-use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::KernelFault;
@@ -86,21 +85,24 @@ fn collect(
         .map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize);
     let plausible = announced > payload.len() && announced as u64 <= limit;
     // One byte more than announced, so that the end is seen without growing.
-    let mut unpacked = vec![0; if plausible { announced + 1 } else { SMALLEST }];
-    let mut length = 0;
+    let mut unpacked = Vec::new();
+    let first = if plausible {
+        announced.saturating_add(1)
+    } else {
+        SMALLEST
+    };
+    enlarge(&mut unpacked, first, limit)?;
+    let mut length = 0usize;
     loop {
         if length == unpacked.len() {
             if length as u64 > limit {
                 return Err(KernelFault::LargerThanMemory(limit));
             }
-            unpacked
-                .try_reserve_exact(length)
-                .map_err(|_| KernelFault::LargerThanMemory(limit))?;
-            unpacked.resize(2 * length, 0);
+            enlarge(&mut unpacked, length.saturating_mul(2), limit)?;
         }
-        match read(&mut unpacked[length..])? {
+        match read(unpacked.get_mut(length..).unwrap_or_default())? {
             0 => break,
-            count => length += count,
+            count => length = length.saturating_add(count),
         }
     }
     if length as u64 > limit {
@@ -108,6 +110,15 @@ fn collect(
     }
     unpacked.truncate(length);
     Ok(unpacked)
+}
+
+/// Have room for so many bytes. What a file announces is no reason to run out of memory.
+fn enlarge(bytes: &mut Vec<u8>, size: usize, limit: u64) -> Result<(), KernelFault> {
+    bytes
+        .try_reserve_exact(size.saturating_sub(bytes.len()))
+        .map_err(|_| KernelFault::LargerThanMemory(limit))?;
+    bytes.resize(size, 0);
+    Ok(())
 }
 
 fn unpack_xz(payload: &[u8], limit: u64) -> Result<Vec<u8>, KernelFault> {
@@ -142,18 +153,22 @@ fn unpack_gzip(payload: &[u8], limit: u64) -> Result<Vec<u8>, KernelFault> {
     let flags = *payload.get(3).ok_or_else(truncated)?;
     let mut start = HEADER;
     if flags & 4 != 0 {
-        let length = payload.get(start..start + 2).ok_or_else(truncated)?;
-        start += 2 + usize::from(u16::from_le_bytes([length[0], length[1]]));
+        let length = payload
+            .get(start..start.saturating_add(2))
+            .ok_or_else(truncated)?;
+        let length = usize::from(u16::from_le_bytes([length[0], length[1]]));
+        start = start.saturating_add(2).saturating_add(length);
     }
     // A file name and a comment, each closed by a zero.
     for present in [flags & 8 != 0, flags & 16 != 0] {
         if present {
             let rest = payload.get(start..).ok_or_else(truncated)?;
-            start += rest.iter().position(|&byte| byte == 0).ok_or_else(truncated)? + 1;
+            let end = rest.iter().position(|&byte| byte == 0).ok_or_else(truncated)?;
+            start = start.saturating_add(end).saturating_add(1);
         }
     }
     if flags & 2 != 0 {
-        start += 2;
+        start = start.saturating_add(2);
     }
     let end = payload.len().checked_sub(TRAILER).ok_or_else(truncated)?;
     let stream = payload.get(start..end).ok_or_else(truncated)?;
@@ -171,7 +186,8 @@ fn unpack_gzip(payload: &[u8], limit: u64) -> Result<Vec<u8>, KernelFault> {
 fn unpack_lz4(mut blocks: &[u8], limit: u64) -> Result<Vec<u8>, KernelFault> {
     const BLOCK: usize = 8 << 20;
     let mut unpacked = Vec::new();
-    let mut buffer = vec![0; BLOCK];
+    let mut buffer = Vec::new();
+    enlarge(&mut buffer, BLOCK, limit)?;
     while let Some((length, rest)) = blocks.split_first_chunk::<4>() {
         if rest.is_empty() {
             break;
@@ -182,7 +198,11 @@ fn unpack_lz4(mut blocks: &[u8], limit: u64) -> Result<Vec<u8>, KernelFault> {
         };
         let size =
             lz4_flex::block::decompress_into(block, &mut buffer).map_err(|error| corrupt("lz4", error))?;
-        unpacked.extend_from_slice(&buffer[..size]);
+        let block = buffer.get(..size).unwrap_or_default();
+        unpacked
+            .try_reserve(block.len())
+            .map_err(|_| KernelFault::LargerThanMemory(limit))?;
+        unpacked.extend_from_slice(block);
         if unpacked.len() as u64 > limit {
             return Err(KernelFault::LargerThanMemory(limit));
         }

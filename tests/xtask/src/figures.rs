@@ -72,9 +72,21 @@ impl Figures {
         };
         match words[..] {
             ["memory:", held, "KiB", "held", ..] => keep("memory held by the core, KiB".to_owned(), held),
-            ["stacks:", kind, "used", most, "of", ..] => {
-                keep(format!("most of a stack ever in use: {kind}, bytes"), most)
-            }
+            [
+                "stacks:",
+                most,
+                "of",
+                _,
+                "bytes",
+                "used",
+                "at",
+                "most",
+                "by",
+                ref who @ ..,
+            ] => keep(
+                format!("most of a stack in use by {}, bytes", who.join(" ")),
+                most,
+            ),
             ["exits:", domain, ref kind @ .., count] => {
                 keep(format!("exits of {domain}: {}", kind.join(" ")), count)
             }
@@ -211,7 +223,7 @@ mod tests {
         let mut figures = Figures::default();
         for line in [
             "[   9.876] memory: 840 KiB held by the hypervisor, 3000 KiB free of 4000 KiB",
-            "[   9.876] stacks: processors used 11000 of 65536 bytes",
+            "[   9.876] stacks: 11000 of 65536 bytes used at most by run loops",
             "[   9.876] exits: d0 port access 1234",
             "[   9.876] hypercalls: memory_op 55, not implemented 2",
             "[    0.123456] memory: something that Linux says",
@@ -228,7 +240,7 @@ mod tests {
             ("hypercalls not implemented: memory_op", 2.0),
             ("hypercalls: memory_op", 55.0),
             ("memory held by the core, KiB", 840.0),
-            ("most of a stack ever in use: processors, bytes", 11000.0),
+            ("most of a stack in use by run loops, bytes", 11000.0),
         ];
         assert_eq!(found, expected);
     }

@@ -38,8 +38,16 @@ fn table(signature: &[u8; 4], revision: u8, body: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(b"XNLT");
     bytes.extend_from_slice(&1u32.to_le_bytes());
     bytes.extend_from_slice(body);
-    bytes[9] = checksum(&bytes);
+    set_checksum(&mut bytes, 9);
     bytes
+}
+
+/// Makes the sum of the bytes zero, by the one at `at`.
+fn set_checksum(bytes: &mut [u8], at: usize) {
+    let sum = checksum(bytes);
+    if let Some(byte) = bytes.get_mut(at) {
+        *byte = sum;
+    }
 }
 
 /// The MADT: the domain's local APICs, the I/O APIC, the host's overrides of ISA interrupts.
@@ -90,8 +98,10 @@ pub fn build<M: Machine>(machine: &M, vcpus: u32, base: u64) -> Result<Vec<u8>, 
         .acpi_tables
         .iter()
         .filter(|table| SHOWN.contains(&table.signature));
-    let madt_at = base + ALIGNED as u64;
-    let xsdt_at = madt_at + madt.len().next_multiple_of(ALIGNED) as u64;
+    // Where they lie from the beginning.
+    let madt_in = ALIGNED;
+    let xsdt_in = madt_in.saturating_add(madt.len().div_ceil(ALIGNED).saturating_mul(ALIGNED));
+    let [madt_at, xsdt_at] = [madt_in, xsdt_in].map(|offset| base.saturating_add(offset as u64));
     let mut pointers = Vec::new();
     pointers.extend_from_slice(&madt_at.to_le_bytes());
     shown.for_each(|table| pointers.extend_from_slice(&table.address.0.to_le_bytes()));
@@ -107,11 +117,13 @@ pub fn build<M: Machine>(machine: &M, vcpus: u32, base: u64) -> Result<Vec<u8>, 
     bytes.extend_from_slice(&xsdt_at.to_le_bytes());
     bytes.extend_from_slice(&[0; 4]);
     // The first checksum covers the part that revision 0 had, the second all.
-    bytes[8] = checksum(&bytes[..20]);
-    bytes[32] = checksum(&bytes);
-    bytes.resize(ALIGNED, 0);
+    if let Some((first, _)) = bytes.split_at_mut_checked(20) {
+        set_checksum(first, 8);
+    }
+    set_checksum(&mut bytes, 32);
+    bytes.resize(madt_in, 0);
     bytes.extend_from_slice(&madt);
-    bytes.resize((xsdt_at - base) as usize, 0);
+    bytes.resize(xsdt_in, 0);
     bytes.extend_from_slice(&xsdt);
     if bytes.len() as u64 > SPACE {
         Err(Error::ENOMEM)

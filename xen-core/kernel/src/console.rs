@@ -27,8 +27,9 @@ struct Ring {
 
 impl Ring {
     fn push(&mut self, byte: u8) {
-        let at = self.end as usize % self.bytes.len();
-        self.bytes[at] = byte;
+        if let Some(place) = self.bytes.get_mut(self.end as usize % RING) {
+            *place = byte;
+        }
         self.end = self.end.wrapping_add(1);
         if self.end.wrapping_sub(self.start) as usize > self.bytes.len() {
             self.start = self.end.wrapping_sub(self.bytes.len() as u32);
@@ -67,11 +68,15 @@ impl Console {
             Some(index) if ring.end.wrapping_sub(index) <= kept => index,
             _ => ring.start,
         };
-        let mut count = 0;
-        while position != ring.end && count < into.len() {
-            into[count] = ring.bytes[position as usize % ring.bytes.len()];
+        let mut count = 0usize;
+        for place in into {
+            let kept = ring.bytes.get(position as usize % RING);
+            let Some(byte) = kept.filter(|_| position != ring.end) else {
+                break;
+            };
+            *place = *byte;
             position = position.wrapping_add(1);
-            count += 1;
+            count = count.saturating_add(1);
         }
         (count, position)
     }

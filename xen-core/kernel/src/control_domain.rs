@@ -49,6 +49,12 @@ struct Region {
     kind: u32,
 }
 
+impl Region {
+    fn length(&self) -> u64 {
+        self.end.saturating_sub(self.start)
+    }
+}
+
 /// Where the domain's memory is.
 struct Layout {
     regions: Vec<Region>,
@@ -93,7 +99,7 @@ impl<M: Machine> Kernel<M> {
         *domain.memory_map.lock() = layout
             .regions
             .iter()
-            .map(|region| (region.start, region.end - region.start, region.kind))
+            .map(|region| (region.start, region.length(), region.kind))
             .collect();
         self.enter_kernel(&domain, kernel.entry, start_info)?;
         log::info!(
@@ -109,7 +115,7 @@ impl<M: Machine> Kernel<M> {
 
     /// How much memory the domain gets, in bytes.
     fn control_memory(&self) -> Result<u64, String> {
-        let free = self.machine.memory().free_frames() * PAGE;
+        let free = self.machine.memory().free_frames().saturating_mul(PAGE);
         let rest = (free / 16).clamp(SMALLEST_REST / 4, SMALLEST_REST);
         let available = free.saturating_sub(rest);
         let wanted = self.options.control_memory.unwrap_or(available) & !(PAGE - 1);
@@ -172,8 +178,8 @@ impl<M: Machine> Kernel<M> {
         let mut left = memory;
         let mut regions = Vec::new();
         let mut take = |start: u64, limit: u64| {
-            let end = start + left.min(limit.saturating_sub(start));
-            left -= end - start;
+            let end = start.saturating_add(left).min(limit).max(start);
+            left = left.saturating_sub(end.saturating_sub(start));
             regions.push(Region {
                 start,
                 end,
@@ -194,7 +200,7 @@ impl<M: Machine> Kernel<M> {
         });
         regions.push(Region {
             start: low_end,
-            end: low_end + acpi_tables::SPACE,
+            end: low_end.saturating_add(acpi_tables::SPACE),
             kind: memory_kind::ACPI,
         });
         for region in &self.machine.platform().memory_map {
@@ -221,11 +227,9 @@ impl<M: Machine> Kernel<M> {
             let mut frame = region.start / PAGE;
             let end = region.end / PAGE;
             while frame < end {
-                let fit = 63 - (end - frame).leading_zeros();
-                let order = frame.trailing_zeros().min(fit).min(Order::ONE_GIB.value());
-                let block = (0..=order)
-                    .rev()
-                    .filter_map(Order::new)
+                let largest = Order::largest(frame, end.saturating_sub(frame));
+                let mut orders = core::iter::successors(Some(largest), |order| order.half());
+                let block = orders
                     .find_map(|order| self.machine.memory().allocate(domain.id.0, FrameUse::Ram, order))
                     .ok_or("out of memory while dom0's was populated")?;
                 let frames = block.order().frames();
@@ -233,7 +237,7 @@ impl<M: Machine> Kernel<M> {
                     .physmap
                     .populate(GuestFrame(frame), block)
                     .map_err(|error| format!("dom0's memory cannot be mapped: {}", error.description()))?;
-                frame += frames;
+                frame = frame.saturating_add(frames);
             }
         }
         Ok(())
@@ -254,7 +258,7 @@ impl<M: Machine> Kernel<M> {
             .map(|region| {
                 (
                     region.start.0 / PAGE,
-                    (region.start.0 + region.length).div_ceil(PAGE),
+                    region.start.0.saturating_add(region.length).div_ceil(PAGE),
                 )
             })
             .chain([(LOW_END / PAGE, ONE_MIB / PAGE)]);
@@ -334,6 +338,21 @@ fn write<M: Machine>(domain: &Arc<Domain<M>>, at: u64, bytes: &[u8]) -> Result<(
     })
 }
 
+/// Addresses given out one after the other, from this one on. Past the end of all addresses it stays there, where nothing fits.
+struct Places(u64);
+
+impl Places {
+    fn take(&mut self, length: usize) -> u64 {
+        let at = self.0;
+        self.0 = at.saturating_add(length as u64);
+        at
+    }
+
+    fn align(&mut self) {
+        self.0 = self.0.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
+    }
+}
+
 /// Put kernel, start info and initial file system into memory. Returns where the start info is.
 fn load<M: Machine>(
     domain: &Arc<Domain<M>>,
@@ -360,32 +379,26 @@ fn load<M: Machine>(
             .ok_or("the dom0 kernel is truncated")?;
         write(domain, segment.address, bytes)?;
     }
-    let info_at = kernel.end().next_multiple_of(PAGE);
-    let mut cursor = info_at + size_of::<StartInfo>() as u64;
-    let module_at = cursor;
-    cursor += if initramfs.is_some() {
-        size_of::<Module>() as u64
-    } else {
-        0
-    };
-    let map_at = cursor;
+    let mut places = Places(kernel.end());
+    places.align();
+    let info_at = places.take(size_of::<StartInfo>());
+    let module_at = places.take(initramfs.map_or(0, |_| size_of::<Module>()));
     let map: Vec<MemoryMapEntry> = layout
         .regions
         .iter()
         .map(|region| MemoryMapEntry {
             address: region.start,
-            size: region.end - region.start,
+            size: region.length(),
             kind: region.kind,
             _reserved: 0,
         })
         .collect();
-    cursor += size_of_val(map.as_slice()) as u64;
-    let line_at = cursor;
-    cursor += command_line.len() as u64 + 1;
-    let files_at = cursor.next_multiple_of(PAGE);
-    let files_end = files_at + initramfs.map_or(0, |bytes| bytes.len() as u64);
-    if files_end > layout.low_end {
-        return Err(too_large(files_end));
+    let map_at = places.take(size_of_val(map.as_slice()));
+    let line_at = places.take(command_line.len().saturating_add(1));
+    places.align();
+    let files_at = places.take(initramfs.map_or(0, <[u8]>::len));
+    if places.0 > layout.low_end {
+        return Err(too_large(places.0));
     }
     let info = StartInfo {
         magic: MAGIC,

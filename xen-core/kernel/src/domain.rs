@@ -268,9 +268,18 @@ impl<M: Machine> VcpuHandle<M> {
 impl<M: Machine> core::ops::Deref for VcpuHandle<M> {
     type Target = Vcpu<M>;
     fn deref(&self) -> &Vcpu<M> {
-        // `new` checked the index, and the slice never changes its length.
-        &self.domain.vcpus[self.index]
+        match self.domain.vcpus.get(self.index) {
+            Some(vcpu) => vcpu,
+            None => no_such_vcpu(),
+        }
     }
+}
+
+/// [`VcpuHandle::new`] checked the number, and a domain's vCPUs stay as many as they are.
+#[cold]
+#[inline(never)]
+fn no_such_vcpu() -> ! {
+    unreachable!("a handle names a vCPU that is not there")
 }
 
 impl<M: Machine> PartialEq for VcpuHandle<M> {
@@ -324,7 +333,10 @@ impl<M: Machine> Domains<M> {
 
     /// How many vCPUs they have together.
     pub fn vcpus(&self) -> usize {
-        self.table.read().iter().map(|domain| domain.vcpus.len()).sum()
+        let table = self.table.read();
+        table
+            .iter()
+            .fold(0, |sum: usize, domain| sum.saturating_add(domain.vcpus.len()))
     }
 
     /// Enter a domain.
@@ -364,10 +376,11 @@ impl<M: Machine> Domains<M> {
         let table = self.table.read();
         for _ in 0..u32::from(DomainId::FIRST_RESERVED.0) {
             let candidate = *next;
-            *next = if candidate + 1 >= DomainId::FIRST_RESERVED.0 {
+            let following = candidate.saturating_add(1);
+            *next = if following >= DomainId::FIRST_RESERVED.0 {
                 1
             } else {
-                candidate + 1
+                following
             };
             if table
                 .binary_search_by_key(&candidate, |domain| domain.id.0)

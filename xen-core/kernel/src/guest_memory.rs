@@ -202,9 +202,9 @@ impl<'a, M: Machine> GuestMemory<'a, M> {
         while done < length {
             let at = LinearAddress(address.checked_add(done as u64).ok_or(Error::EFAULT)?);
             let (page, offset) = self.page(at, access)?;
-            let part = (PAGE_SIZE - offset).min(length - done);
-            copy(&page, offset, done..done + part)?;
-            done += part;
+            let end = done.saturating_add(PAGE_SIZE.saturating_sub(offset)).min(length);
+            copy(&page, offset, done..end)?;
+            done = end;
         }
         Ok(())
     }
@@ -219,10 +219,11 @@ pub fn write_physical<M: Machine>(physmap: &Physmap<M>, at: GuestAddress, bytes:
     while done < bytes.len() {
         let address = at.checked_add(done as u64).ok_or(Error::EFAULT)?;
         let (page, _) = physmap.get(GuestFrame(address.0 >> 12)).ok_or(Error::EFAULT)?;
-        let part = (PAGE_SIZE - address.offset()).min(bytes.len() - done);
-        let range = bytes.get(done..done + part).ok_or(Error::EFAULT)?;
-        page.write(address.offset(), range).map_err(|_| Error::EFAULT)?;
-        done += part;
+        let rest = PAGE_SIZE.saturating_sub(address.offset());
+        let end = done.saturating_add(rest).min(bytes.len());
+        let part = bytes.get(done..end).ok_or(Error::EFAULT)?;
+        page.write(address.offset(), part).map_err(|_| Error::EFAULT)?;
+        done = end;
     }
     Ok(())
 }

@@ -59,7 +59,7 @@ impl IoApic {
         match state.select {
             0 | 2 => 0,
             // Version 0x11, and the number of the last line.
-            1 => 0x11 | ((self.lines - 1) << 16),
+            1 => 0x11 | (self.lines.saturating_sub(1) << 16),
             register => {
                 let pin = state
                     .pins

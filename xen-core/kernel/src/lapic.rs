@@ -106,10 +106,10 @@ pub struct BadRegister;
 type Bitmap = [u32; 8];
 
 fn highest(bitmap: &Bitmap) -> Option<u8> {
-    (0..8usize).rev().find(|&word| bitmap[word] != 0).map(|word| {
-        let bit = 31 - bitmap[word].leading_zeros();
-        (word as u32 * 32 + bit) as u8
-    })
+    let words = (0..8u8).zip(bitmap).rev();
+    words
+        .filter_map(|(word, bits)| Some((word << 5) | bits.checked_ilog2()? as u8))
+        .next()
 }
 
 fn set(bitmap: &mut Bitmap, vector: u8) {
@@ -233,7 +233,7 @@ pub struct LocalApic {
 
 /// The APIC id of a vCPU: as Xen numbers them, so that toolstacks' ACPI tables fit.
 pub const fn apic_id(vcpu: u32) -> u32 {
-    vcpu * 2
+    vcpu.saturating_mul(2)
 }
 
 impl LocalApic {
@@ -272,17 +272,26 @@ impl LocalApic {
     /// The vector that the guest should be offered now.
     pub fn pending(&self) -> Option<u8> {
         let mut state = self.state.lock();
-        for (index, (requests, levels)) in self.requests.iter().zip(&self.levels).enumerate() {
+        let State { request, trigger, .. } = &mut *state;
+        let words = request
+            .as_chunks_mut::<2>()
+            .0
+            .iter_mut()
+            .zip(trigger.as_chunks_mut::<2>().0);
+        for ((requests, levels), (request, trigger)) in self.requests.iter().zip(&self.levels).zip(words) {
             if requests.load(Ordering::Relaxed) == 0 {
                 continue;
             }
             let new = requests.swap(0, Ordering::SeqCst);
             let level = levels.fetch_and(!new, Ordering::SeqCst) & new;
-            for half in 0..2 {
-                let word = index * 2 + half;
-                let bits = (new >> (32 * half)) as u32;
-                state.request[word] |= bits;
-                state.trigger[word] = (state.trigger[word] & !bits) | ((level >> (32 * half)) as u32);
+            let halves = [
+                (new as u32, level as u32),
+                ((new >> 32) as u32, (level >> 32) as u32),
+            ];
+            for ((bits, level), (request, trigger)) in halves.into_iter().zip(request.iter_mut().zip(trigger))
+            {
+                *request |= bits;
+                *trigger = (*trigger & !bits) | level;
             }
         }
         if state.base & BASE_ENABLED == 0 || state.spurious & SOFTWARE_ENABLED == 0 {
@@ -541,7 +550,8 @@ impl LocalApic {
         }
         // Ticks that were missed while the vCPU did not run are one.
         let started = state.started?;
-        state.started = Some(now - now.saturating_sub(started) % state.interval());
+        let beyond = now.saturating_sub(started) % state.interval();
+        state.started = Some(now.saturating_sub(beyond));
         state.deadline()
     }
 

@@ -71,6 +71,7 @@ impl<M: Machine> Kernel<M> {
     /// The hypervisor on `machine`, with no domain yet.
     pub fn new(machine: M, command_line: &str) -> Self {
         let options = options::Options::parse(command_line);
+        mmio::prepare_decoder();
         let processors = (0..machine.processors())
             .map(|_| schedule::Processor::default())
             .collect();
@@ -94,7 +95,7 @@ impl<M: Machine> Kernel<M> {
         let installed: u64 = regions
             .filter(|region| region.kind == RAM)
             .map(|region| region.length >> 12)
-            .sum();
+            .fold(0, u64::saturating_add);
         installed.max(self.machine.memory().total_frames())
     }
 

@@ -224,7 +224,7 @@ impl core::fmt::Display for RegisterRow<'_> {
             "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8 ", "r9 ", "r10", "r11", "r12", "r13",
             "r14", "r15",
         ];
-        for (name, value) in NAMES.iter().skip(self.row * 4).zip(self.values) {
+        for (name, value) in NAMES.iter().skip(self.row.saturating_mul(4)).zip(self.values) {
             write!(f, "{name} {value:016x} ")?;
         }
         Ok(())

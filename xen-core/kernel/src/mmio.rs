@@ -140,7 +140,8 @@ impl<M: Machine> Kernel<M> {
             CodeSize::ThirtyTwo => 32,
             CodeSize::SixtyFour => 64,
         };
-        let mut decoder = Decoder::with_ip(bits, &bytes[..count], rip, DecoderOptions::NONE);
+        let code = bytes.get(..count).unwrap_or_default();
+        let mut decoder = Decoder::with_ip(bits, code, rip, DecoderOptions::NONE);
         let instruction = decoder.decode();
         operation(&instruction, context).ok_or(Error::EOPNOTSUPP)
     }
@@ -166,10 +167,12 @@ impl<M: Machine> Kernel<M> {
             else {
                 break;
             };
-            let part = (PAGE_SIZE - offset).min(bytes.len() - count);
-            page.read(offset, &mut bytes[count..count + part])
-                .map_err(|_| Error::EFAULT)?;
-            count += part;
+            let end = count
+                .saturating_add(PAGE_SIZE.saturating_sub(offset))
+                .min(bytes.len());
+            let part = bytes.get_mut(count..end).unwrap_or_default();
+            page.read(offset, part).map_err(|_| Error::EFAULT)?;
+            count = end;
         }
         if count == 0 { Err(Error::EFAULT) } else { Ok(count) }
     }
@@ -206,6 +209,15 @@ impl<M: Machine> Kernel<M> {
         }
         context.advance_by(operation.length);
     }
+}
+
+/// Have the decoder make its tables, which takes memory, while there is some: it does so with the first instruction that it
+/// sees, and that one would otherwise be a guest's, at a moment of the guest's choice.
+pub(crate) fn prepare_decoder() {
+    const NO_OPERATION: &[u8] = &[0x90];
+    let mut decoder = Decoder::with_ip(64, NO_OPERATION, 0, DecoderOptions::NONE);
+    // Not to be optimised away with its unused answer.
+    core::hint::black_box(decoder.decode());
 }
 
 fn sign_extend(value: u64, size: usize) -> u64 {
@@ -322,17 +334,13 @@ fn set_logic_flags<V: VirtualCpu>(context: &mut V, result: u64, size: usize) {
     const SIGN: u64 = 1 << 7;
     const OVERFLOW: u64 = 1 << 11;
     let bits = 8 * size as u32;
-    let masked = if bits == 64 {
-        result
-    } else {
-        result & ((1 << bits) - 1)
-    };
+    let masked = result & !u64::MAX.unbounded_shl(bits);
     let flags = &mut context.registers_mut().rflags;
     *flags &= !(CARRY | PARITY | ZERO | SIGN | OVERFLOW);
     if masked == 0 {
         *flags |= ZERO;
     }
-    if masked >> (bits - 1) & 1 != 0 {
+    if masked.unbounded_shr(bits.saturating_sub(1)) & 1 != 0 {
         *flags |= SIGN;
     }
     if (masked as u8).count_ones().is_multiple_of(2) {

@@ -311,7 +311,7 @@ fn populate_block<F: machine::stage_two::Format>(
         Ok((lower, upper)) => {
             let half = lower.order().frames();
             populate_block(tables, at, lower)?;
-            populate_block(tables, GuestFrame(at.0 + half), upper)
+            populate_block(tables, at.saturating_add(half), upper)
         }
         Err(_) => Err(Error::EEXIST),
     }

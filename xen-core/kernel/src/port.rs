@@ -61,7 +61,7 @@ impl<M: Machine> Kernel<M> {
             || platform
                 .power_control
                 .iter()
-                .any(|&base| base != 0 && base + 1 == port)
+                .any(|&base| base != 0 && base.checked_add(1) == Some(port))
     }
 
     fn platform_write(&self, vcpu: &VcpuHandle<M>, port: u16, size: u8, value: u32) {

@@ -84,7 +84,7 @@ impl Runstate {
 
 impl RunstateArea {
     fn write(&self, at: usize, bytes: &[u8]) {
-        let start = self.offset + at;
+        let start = self.offset.saturating_add(at);
         let in_first = PAGE_SIZE.saturating_sub(start).min(bytes.len());
         let (head, tail) = bytes.split_at(in_first);
         // Both ranges were checked at registration to lie inside the pages; the guest alone suffers otherwise.
@@ -92,7 +92,8 @@ impl RunstateArea {
             let _ = self.first.write(start, head);
         }
         if let (Some(second), false) = (&self.second, tail.is_empty()) {
-            let _ = second.write((start + in_first) - PAGE_SIZE, tail);
+            let beyond = start.saturating_add(in_first).saturating_sub(PAGE_SIZE);
+            let _ = second.write(beyond, tail);
         }
     }
 }

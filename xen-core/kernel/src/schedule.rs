@@ -96,7 +96,27 @@ fn may_run_on<M: Machine>(vcpu: &VcpuHandle<M>, processor: ProcessorId) -> bool 
     processor >= 64 || vcpu.hard_affinity.load(Ordering::Relaxed) & (1 << processor) != 0
 }
 
+/// Numbers of processors come from the machine, which counted them before the kernel was made, and from our own records.
+#[cold]
+#[inline(never)]
+fn no_such_processor() -> ! {
+    unreachable!("a processor that was not counted")
+}
+
 impl<M: Machine> Kernel<M> {
+    /// What the kernel keeps of the processor that asks.
+    pub(crate) fn here(&self) -> &Processor<M> {
+        self.processor(self.machine.current())
+    }
+
+    /// What the kernel keeps of a processor.
+    pub(crate) fn processor(&self, number: ProcessorId) -> &Processor<M> {
+        match self.processors.get(number) {
+            Some(processor) => processor,
+            None => no_such_processor(),
+        }
+    }
+
     /// What a processor does from here on, forever.
     pub fn run_processor(&self) -> ! {
         loop {
@@ -141,8 +161,7 @@ impl<M: Machine> Kernel<M> {
             };
             match interrupt {
                 Interrupt::Timer => {
-                    let here = &self.processors[self.machine.current()];
-                    here.programmed.store(NEVER, Ordering::Relaxed);
+                    self.here().programmed.store(NEVER, Ordering::Relaxed);
                     self.expire_timers();
                     self.check_preemption();
                     self.program_timer();
@@ -156,7 +175,7 @@ impl<M: Machine> Kernel<M> {
 
     /// Should the running vCPU give way to one that waits here?
     fn check_preemption(&self) {
-        let here = &self.processors[self.machine.current()];
+        let here = self.here();
         let Some(least) = here
             .queue
             .lock()
@@ -177,14 +196,14 @@ impl<M: Machine> Kernel<M> {
             // It has done its work: a deadline in the past would fire again at once.
             here.slice_end.store(NEVER, Ordering::Relaxed);
         } else if slice_end == NEVER {
-            here.slice_end.store(now + SLICE, Ordering::Relaxed);
+            here.slice_end.store(now.saturating_add(SLICE), Ordering::Relaxed);
             self.program_timer();
         }
     }
 
     /// Set this processor's timer to whatever comes first.
     pub(crate) fn program_timer(&self) {
-        let here = &self.processors[self.machine.current()];
+        let here = self.here();
         let first = here.timers.lock().first().unwrap_or(NEVER);
         let deadline = first.min(here.slice_end.load(Ordering::Relaxed));
         if here.programmed.swap(deadline, Ordering::Relaxed) != deadline {
@@ -212,27 +231,31 @@ impl<M: Machine> Kernel<M> {
     }
 
     fn take_from(&self, queue: ProcessorId, processor: ProcessorId) -> Option<VcpuHandle<M>> {
-        let mut queue = self.processors[queue].queue.lock();
-        let (index, _) = queue
-            .iter()
-            .enumerate()
+        let mut queue = self.processor(queue).queue.lock();
+        let (index, _) = (0..queue.len())
+            .zip(queue.iter())
             .filter(|(_, vcpu)| may_run_on(vcpu, processor))
             .min_by_key(|(_, vcpu)| vcpu.virtual_runtime.load(Ordering::Relaxed))?;
         queue.remove(index)
     }
 
     fn steal(&self, processor: ProcessorId) -> Option<VcpuHandle<M>> {
-        let count = self.processors.len();
-        (1..count).find_map(|step| self.take_from((processor + step) % count, processor))
+        let after = processor.saturating_add(1)..self.processors.len();
+        let mut others = after.chain(0..processor);
+        others.find_map(|other| self.take_from(other, processor))
     }
 
     fn run_vcpu(&self, processor: ProcessorId, vcpu: &VcpuHandle<M>) {
-        let here = &self.processors[processor];
+        let here = self.processor(processor);
         let begin = self.machine.now();
         let waiting = self.call_others(here);
         here.reschedule.store(false, Ordering::Relaxed);
-        here.slice_end
-            .store(if waiting { begin + SLICE } else { NEVER }, Ordering::Relaxed);
+        let slice_end = if waiting {
+            begin.saturating_add(SLICE)
+        } else {
+            NEVER
+        };
+        here.slice_end.store(slice_end, Ordering::Relaxed);
         here.started.store(begin, Ordering::Relaxed);
         let runtime = vcpu.virtual_runtime.load(Ordering::Relaxed);
         here.current.store(runtime, Ordering::Relaxed);
@@ -279,7 +302,7 @@ impl<M: Machine> Kernel<M> {
 
     /// Whether the vCPU that runs here should stop running now.
     pub(crate) fn must_give_way(&self, vcpu: &VcpuHandle<M>) -> bool {
-        let here = &self.processors[self.machine.current()];
+        let here = self.here();
         here.reschedule.load(Ordering::Relaxed)
             || !runnable(vcpu)
             || !may_run_on(vcpu, self.machine.current())
@@ -287,7 +310,7 @@ impl<M: Machine> Kernel<M> {
 
     /// Make the vCPU that runs here give way after this exit.
     pub(crate) fn yield_now(&self) {
-        let here = &self.processors[self.machine.current()];
+        let here = self.here();
         if !here.queue.lock().is_empty() {
             here.reschedule.store(true, Ordering::Relaxed);
         }
@@ -325,9 +348,10 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn leave_queue(&self, vcpu: &VcpuHandle<M>) {
         let mut place = vcpu.place.lock();
         let Place::Queued(queue) = *place else { return };
-        let mut there = self.processors[queue].queue.lock();
+        let mut there = self.processor(queue).queue.lock();
+        let mut entries = (0..there.len()).zip(there.iter());
         // Not there: a processor has just taken it, and sees that it may not run as soon as we let go.
-        let Some(index) = there.iter().position(|other| other == vcpu) else {
+        let Some((index, _)) = entries.find(|(_, other)| *other == vcpu) else {
             return;
         };
         let entry = there.remove(index);
@@ -340,7 +364,7 @@ impl<M: Machine> Kernel<M> {
     /// Put a vCPU into the queue where it should run. Returns the processor to be told.
     fn enqueue(&self, vcpu: &VcpuHandle<M>, place: &mut Place) -> ProcessorId {
         let (target, claimed) = self.best_processor(vcpu);
-        let there = &self.processors[target];
+        let there = self.processor(target);
         let floor = there.floor.load(Ordering::Relaxed);
         let runtime = vcpu.virtual_runtime.load(Ordering::Relaxed);
         // Queues of different processors run at different virtual speeds: what carries over is bounded both ways.
@@ -369,7 +393,8 @@ impl<M: Machine> Kernel<M> {
             .into_iter()
             .chain(all)
             .find(|&candidate| {
-                may_run_on(vcpu, candidate) && self.processors[candidate].idle.swap(false, Ordering::SeqCst)
+                let idle = &self.processor(candidate).idle;
+                may_run_on(vcpu, candidate) && idle.swap(false, Ordering::SeqCst)
             })
     }
 
@@ -388,15 +413,12 @@ impl<M: Machine> Kernel<M> {
     }
 
     fn idle(&self, processor: ProcessorId) {
-        let here = &self.processors[processor];
+        let here = self.processor(processor);
         here.idle.store(true, Ordering::SeqCst);
         // Whoever queued before it saw us idle did not kick: look once more.
-        let work = (0..self.processors.len()).any(|queue| {
-            self.processors[queue]
-                .queue
-                .lock()
-                .iter()
-                .any(|vcpu| may_run_on(vcpu, processor))
+        let work = self.processors.iter().any(|other| {
+            let queue = other.queue.lock();
+            queue.iter().any(|vcpu| may_run_on(vcpu, processor))
         });
         if !work {
             self.program_timer();
@@ -453,9 +475,10 @@ impl<M: Machine> Kernel<M> {
         let mut place = vcpu.place.lock();
         match *place {
             Place::Queued(queue) if !may_run_on(vcpu, queue) => {
-                let mut there = self.processors[queue].queue.lock();
+                let mut there = self.processor(queue).queue.lock();
+                let mut entries = (0..there.len()).zip(there.iter());
                 // Not there: a processor has just taken it, and looks at where it may run as soon as we let go.
-                let Some(index) = there.iter().position(|other| other == vcpu) else {
+                let Some((index, _)) = entries.find(|(_, other)| *other == vcpu) else {
                     return;
                 };
                 drop(there.remove(index));

@@ -30,10 +30,10 @@ impl<M: Machine> Kernel<M> {
         );
         for stacks in self.machine.stack_use().iter().filter(|stacks| stacks.size != 0) {
             log::info!(
-                "stacks: {} used {} of {} bytes",
-                stacks.kind,
+                "stacks: {} of {} bytes used at most by {}",
                 stacks.most,
-                stacks.size
+                stacks.size,
+                stacks.kind
             );
         }
         if let Some(domain) = self.domains.get(DomainId::CONTROL) {

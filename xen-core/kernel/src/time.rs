@@ -58,7 +58,7 @@ impl<M: Machine> Kernel<M> {
         };
         if vcpu.has_info() {
             let info = vcpu.info.lock();
-            write_time(&info.page, info.offset + TIME_IN_INFO, &time);
+            write_time(&info.page, info.offset.saturating_add(TIME_IN_INFO), &time);
         }
         if let Some(area) = &*vcpu.time_area.lock() {
             write_time(&area.page, area.offset, &time);
@@ -91,10 +91,11 @@ impl<M: Machine> Kernel<M> {
 
 /// The version is odd while the rest is written.
 fn write_time(page: &FrameReference, at: usize, time: &VcpuTimeInfo) {
-    let version = page.load_u32(at + VERSION).unwrap_or(0) | 1;
-    let _ = page.store_u32(at + VERSION, version);
+    let version_at = at.saturating_add(VERSION);
+    let version = page.load_u32(version_at).unwrap_or(0) | 1;
+    let _ = page.store_u32(version_at, version);
     if let Some(rest) = time.as_bytes().get(TIMESTAMP..) {
-        let _ = page.write(at + TIMESTAMP, rest);
+        let _ = page.write(at.saturating_add(TIMESTAMP), rest);
     }
-    let _ = page.store_u32(at + VERSION, version.wrapping_add(1));
+    let _ = page.store_u32(version_at, version.wrapping_add(1));
 }

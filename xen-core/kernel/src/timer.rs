@@ -82,11 +82,11 @@ impl<M: Machine> Kernel<M> {
             return;
         }
         if let Some((processor, at)) = deadlines.queued.take() {
-            self.processors[processor].timers.lock().remove(key(vcpu, at));
+            self.processor(processor).timers.lock().remove(key(vcpu, at));
         }
         if let Some(at) = wanted {
             let here = self.machine.current();
-            self.processors[here]
+            self.processor(here)
                 .timers
                 .lock()
                 .insert(key(vcpu, at), vcpu.clone());
@@ -101,7 +101,7 @@ impl<M: Machine> Kernel<M> {
         let here = self.machine.current();
         let now = self.machine.now();
         loop {
-            let due = self.processors[here].timers.lock().pop_due(now);
+            let due = self.processor(here).timers.lock().pop_due(now);
             match due {
                 Some((at, vcpu)) => self.expire(&vcpu, here, at, now),
                 None => return,
@@ -125,9 +125,10 @@ impl<M: Machine> Kernel<M> {
         if due(deadlines.periodic) {
             // Ticks missed while nobody looked are one.
             let period = deadlines.period.max(1);
-            deadlines.periodic = deadlines
-                .periodic
-                .map(|next| next.saturating_add(period.saturating_mul((now - next) / period + 1)));
+            deadlines.periodic = deadlines.periodic.map(|next| {
+                let ticks = (now.saturating_sub(next) / period).saturating_add(1);
+                next.saturating_add(period.saturating_mul(ticks))
+            });
             tick = true;
         }
         let polled = due(deadlines.poll);

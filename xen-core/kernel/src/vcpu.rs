@@ -193,7 +193,7 @@ impl<M: Machine> Vcpu<M> {
         let info = self.info.lock();
         let bit = 1u64.wrapping_shl(word);
         info.page
-            .fetch_or_u64(info.offset + PENDING_SELECTOR, bit)
+            .fetch_or_u64(info.offset.saturating_add(PENDING_SELECTOR), bit)
             .is_ok_and(|before| before & bit == 0)
     }
 

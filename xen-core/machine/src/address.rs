@@ -201,7 +201,8 @@ impl Order {
 
     /// Frames in a block of this order.
     pub const fn frames(self) -> u64 {
-        1 << self.value()
+        // At most 18, so that nothing wraps; where the compiler has lost sight of that, it needs no check either.
+        1u64.wrapping_shl(self.value())
     }
 
     /// Whether a frame number is aligned to this order.

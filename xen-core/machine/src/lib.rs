@@ -142,7 +142,7 @@ pub struct Platform {
 /// How much was ever in use of the stacks of one kind.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct StackUse {
-    /// What they are for.
+    /// What runs on them.
     pub kind: &'static str,
     /// The most bytes in use of any of them.
     pub most: u64,
@@ -235,8 +235,8 @@ pub trait Machine: Sync + Sized + 'static {
     /// Frames that the core itself holds: image, heap, tables.
     fn core_frames(&self) -> u64;
     /// The most that was ever in use of the core's stacks. Nothing where they are the host's.
-    fn stack_use(&self) -> [StackUse; 2] {
-        [StackUse::default(); 2]
+    fn stack_use(&self) -> [StackUse; 3] {
+        [StackUse::default(); 3]
     }
 
     /// Switch the machine off.

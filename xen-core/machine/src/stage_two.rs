@@ -315,7 +315,7 @@ impl<F: Format> StageTwo<F> {
 
     /// Guest frames that the tables can map.
     pub const fn limit() -> u64 {
-        1 << (9 * F::LEVELS)
+        1u64.unbounded_shl(bits_below(F::LEVELS))
     }
 
     fn index(frame: GuestFrame, level: u32) -> usize {
@@ -497,7 +497,7 @@ impl<F: Format> StageTwo<F> {
 
     fn detach(&self, entry: u64, level: u32) -> Option<Detached> {
         let kind = EntryKind::from_bits(F::tag(entry))?;
-        let order = Order::new(9 * level)?;
+        let order = Order::new(bits_below(level))?;
         let frames = (kind != EntryKind::Device).then(|| {
             // SAFETY: the entry just taken out stood for these references, and `swap` took it exactly once.
             core::mem::ManuallyDrop::new(unsafe {

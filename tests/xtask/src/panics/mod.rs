@@ -9,7 +9,7 @@ mod sites;
 mod tables;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -32,6 +32,9 @@ pub struct PanicsArguments {
     /// Only the sites of this crate, or of files whose name contains this.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
+    /// Another build's ELF, as it was linked, in place of a new one: to compare.
+    #[arg(long, value_name = "FILE")]
+    elf: Option<PathBuf>,
     /// Writes every site to a file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -39,14 +42,23 @@ pub struct PanicsArguments {
 
 /// Builds the core and shows its panic sites; false where one has no reason to be there.
 pub fn panics(house: &House, arguments: &PanicsArguments) -> Result<bool> {
-    core_image::build(house, core_image::Flavour::Release)?;
-    let mut sites = measure(house)?;
+    let elf = match &arguments.elf {
+        Some(elf) => elf.clone(),
+        None => {
+            core_image::build(house, core_image::Flavour::Release)?;
+            core_image::linked(house)
+        }
+    };
+    let mut sites = measure(&elf)?;
     if let Some(file) = &arguments.json {
         fs::write(file, serde_json::to_string_pretty(&sites)?)
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
-    let reasons = Reasons::read(house)?;
-    let unexplained = reasons.missing(house, &sites);
+    let unexplained = match arguments.elf {
+        // Its sources are not those here.
+        Some(_) => Vec::new(),
+        None => Reasons::read(house)?.missing(house, &sites),
+    };
     if let Some(name) = &arguments.only {
         sites.retain(|site| site.crate_name == *name || site.origin.file.contains(name.as_str()));
     }
@@ -69,10 +81,9 @@ pub fn panics(house: &House, arguments: &PanicsArguments) -> Result<bool> {
     Ok(unexplained.is_empty())
 }
 
-/// The panic sites of the core as it was built last.
-pub fn measure(house: &House) -> Result<Vec<Site>> {
-    let path = core_image::linked(house);
-    let file = fs::read(&path).with_context(|| format!("cannot read {}: is it built?", path.display()))?;
+/// The panic sites in an ELF.
+pub fn measure(elf: &Path) -> Result<Vec<Site>> {
+    let file = fs::read(elf).with_context(|| format!("cannot read {}: is it built?", elf.display()))?;
     let program = Program::parse(&file)?;
     Ok(sites::find(&program, &Origins::parse(&file)?))
 }

@@ -103,6 +103,17 @@ fn panicking(name: &str) -> Option<Kind> {
         "alloc::alloc::handle_alloc_error"
         | "alloc::raw_vec::handle_error"
         | "alloc::raw_vec::capacity_overflow" => Some(Kind::Allocation),
+        // Growing and boxing end the program where there is no memory: what is counted is who grows and boxes.
+        _ if name.starts_with("alloc::") || name.starts_with("<alloc::") => {
+            const INFALLIBLE: [&str; 4] = [
+                "grow_one",
+                "do_reserve_and_handle",
+                "box_new_uninit",
+                "into_boxed_slice",
+            ];
+            let grows = INFALLIBLE.iter().any(|last| name.contains(last));
+            grows.then_some(Kind::Allocation)
+        }
         _ if path.contains("::__rdl_alloc_error_handler")
             || path.contains("::__rust_alloc_error_handler") =>
         {

@@ -160,13 +160,11 @@ impl Fifo {
         else {
             return false;
         };
-        let bit = 1 << queue.priority;
+        let bit = 1u32.unbounded_shl(u32::from(queue.priority));
+        let head = HEADS + usize::from(queue.priority) * size_of::<u32>();
         // Inside the page and aligned, as was checked when the block was set: no access fails.
-        let _ = page.store_u32(
-            offset + HEADS + usize::from(queue.priority) * size_of::<u32>(),
-            port,
-        );
-        page.fetch_or_u32(offset + READY, bit)
+        let _ = page.store_u32(offset.saturating_add(head), port);
+        page.fetch_or_u32(offset.saturating_add(READY), bit)
             .is_ok_and(|before| before & bit == 0)
     }
 

@@ -393,7 +393,7 @@ fn mark_again<M: Machine>(
         if table.is_open(port) && table.picks(port, &wanted) {
             let raised = table.mark(domain, port);
             waiting.newly |= raised.newly;
-            waiting.upcalls |= raised.upcall.map_or(0, |vcpu| 1 << vcpu);
+            waiting.upcalls |= raised.upcall.map_or(0, |vcpu| 1u128.unbounded_shl(vcpu));
         }
     }
     waiting

@@ -113,7 +113,7 @@ impl<M: Machine> Table<M> {
 
     /// Ports that exist: the number after the last one.
     pub fn size(&self) -> Port {
-        (self.buckets.len() * BUCKET) as Port
+        self.buckets.len().saturating_mul(BUCKET) as Port
     }
 
     /// The highest port that may be in use.
@@ -191,9 +191,9 @@ impl<M: Machine> Table<M> {
         slot.vcpu = vcpu;
         slot.priority = abi::PRIORITY_DEFAULT as u8;
         slot.deferred = false;
-        self.in_use += 1;
+        self.in_use = self.in_use.saturating_add(1);
         if self.first_free == port {
-            self.first_free = port + 1;
+            self.first_free = port.saturating_add(1);
         }
     }
 
@@ -221,7 +221,7 @@ impl<M: Machine> Table<M> {
         {
             *entry = 0;
         }
-        self.in_use -= 1;
+        self.in_use = self.in_use.saturating_sub(1);
         self.first_free = self.first_free.min(port);
         Some(state)
     }
@@ -276,10 +276,13 @@ impl<M: Machine> Table<M> {
                 let vcpu = self.slot(port).map_or(0, |slot| slot.vcpu);
                 two_level::mark(domain, port, vcpu)
             }
-            Some(fifo) => match self.buckets.get_mut(port as usize / BUCKET) {
-                Some(bucket) => fifo.mark(port, &mut bucket[port as usize % BUCKET]),
-                None => Raised::default(),
-            },
+            Some(fifo) => {
+                let bucket = self.buckets.get_mut(port as usize / BUCKET);
+                match bucket.and_then(|bucket| bucket.get_mut(port as usize % BUCKET)) {
+                    Some(slot) => fifo.mark(port, slot),
+                    None => Raised::default(),
+                }
+            }
         }
     }
 

@@ -82,7 +82,7 @@ impl<M: Machine> Maptrack<M> {
     }
 
     fn capacity(&self) -> usize {
-        self.chunks.len() * CHUNK
+        self.chunks.len().saturating_mul(CHUNK)
     }
 
     fn slot(&mut self, handle: GrantHandle) -> Option<&mut Slot<M>> {
@@ -100,22 +100,22 @@ impl<M: Machine> Maptrack<M> {
         let Slot::Free(next) = *slot else { return None };
         *slot = Slot::Reserved;
         self.free = next;
-        self.used += 1;
+        self.used = self.used.saturating_add(1);
         Some(handle)
     }
 
     fn extend(&mut self) -> Option<()> {
         let first = self.capacity();
-        if first + CHUNK > self.limit as usize {
+        let end = first.saturating_add(CHUNK);
+        if end > self.limit as usize {
             return None;
         }
         let mut chunk = Vec::new();
         chunk.try_reserve_exact(CHUNK).ok()?;
         self.chunks.try_reserve(1).ok()?;
-        let last = first + CHUNK - 1;
-        chunk.extend(
-            (first..=last).map(|index| Slot::Free(if index == last { NO_SLOT } else { index as u32 + 1 })),
-        );
+        // Each names the next; the last names none.
+        let next = (first as u32).saturating_add(1)..end as u32;
+        chunk.extend(next.chain([NO_SLOT]).map(Slot::Free));
         self.chunks.push(chunk.into_boxed_slice());
         self.free = first as u32;
         Some(())
@@ -127,7 +127,7 @@ impl<M: Machine> Maptrack<M> {
         if let Some(slot @ Slot::Reserved) = self.slot(handle) {
             *slot = Slot::Free(next);
             self.free = handle;
-            self.used -= 1;
+            self.used = self.used.saturating_sub(1);
         }
     }
 

@@ -139,11 +139,13 @@ impl Table {
             }
             return Err(GrantStatus::GENERAL_ERROR);
         };
-        *(if write {
+        let pins = if write {
             &mut active.writers
         } else {
             &mut active.readers
-        }) += 1;
+        };
+        // Each holds a reference to the page, and these are far fewer.
+        *pins = pins.saturating_add(1);
         Ok(page)
     }
 

@@ -37,10 +37,11 @@ pub fn handle<M: Machine>(call: &mut Call<'_, M>) -> Answer {
             other => dispatch(&mut inner, other),
         };
         let arguments = inner.arguments;
+        // The entry was read there: its fields' addresses do not wrap.
         match result_value(answer) {
-            Some(value) => call.write(list + RESULT_OFFSET, &value)?,
+            Some(value) => call.write(list.wrapping_add(RESULT_OFFSET), &value)?,
             None => {
-                call.write(list + ARGUMENTS_OFFSET, &arguments)?;
+                call.write(list.wrapping_add(ARGUMENTS_OFFSET), &arguments)?;
                 return Ok(Outcome::Restart);
             }
         }

@@ -39,7 +39,7 @@ pub fn handle<M: Machine>(call: &mut Call<'_, M>) -> Answer {
         }
         op::GET_CPU_INFO => {
             let mut info: PhysicalCpuInfo = request.view();
-            let last = call.machine().processors() as u32 - 1;
+            let last = (call.machine().processors() as u32).saturating_sub(1);
             info.max_present = last;
             if info.cpu > last {
                 info.flags = cpu_flag::INVALID;

@@ -62,10 +62,10 @@ fn read_console<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Result<
             .address()
             .checked_add(u64::from(done))
             .ok_or(Error::EFAULT)?;
-        call.memory().write(to, &piece[..count])?;
+        call.memory().write(to, piece.get(..count).unwrap_or_default())?;
         position = Some(next);
         wanted.index = next;
-        done += count as u32;
+        done = done.saturating_add(count as u32);
         if count < size {
             break;
         }
@@ -86,7 +86,7 @@ fn physical_info<M: Machine>(call: &Call<'_, M>) -> PhysicalInfo {
         threads_per_core: 1,
         cores_per_socket: processors,
         number_of_cpus: processors,
-        max_cpu_id: processors - 1,
+        max_cpu_id: processors.saturating_sub(1),
         number_of_nodes: 1,
         max_node_id: 0,
         cpu_khz: machine.platform().tsc_khz,
@@ -155,7 +155,7 @@ fn cpu_info<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Result<(), 
 
 fn available_heap<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) {
     let mut wanted: AvailableHeap = request.view();
-    wanted.available_bytes = call.machine().memory().free_frames() * PAGE_SIZE as u64;
+    wanted.available_bytes = bytes(call.machine().memory().free_frames());
     request.set_view(&wanted);
 }
 
@@ -178,6 +178,10 @@ fn topology<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Result<(), 
     Ok(())
 }
 
+fn bytes(frames: u64) -> u64 {
+    frames.saturating_mul(PAGE_SIZE as u64)
+}
+
 /// One node, with all memory.
 fn numa<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Result<(), Error> {
     const LOCAL: u32 = 10;
@@ -186,8 +190,8 @@ fn numa<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Result<(), Erro
     let asks = !wanted.memory.is_null() || !wanted.distances.is_null();
     if asks && wanted.number_of_nodes != 0 {
         if !wanted.memory.is_null() {
-            let size = call.kernel.installed_frames() * PAGE_SIZE as u64;
-            let free = memory.free_frames() * PAGE_SIZE as u64;
+            let size = bytes(call.kernel.installed_frames());
+            let free = bytes(memory.free_frames());
             call.write(wanted.memory.address(), &MemoryInfo { size, free })?;
         }
         if !wanted.distances.is_null() {

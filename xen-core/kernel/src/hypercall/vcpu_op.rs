@@ -191,10 +191,9 @@ fn own_page<M: Machine>(call: &Call<'_, M>, address: u64) -> Result<(FrameRefere
 
 fn pin_runstate<M: Machine>(call: &Call<'_, M>, address: u64) -> Result<RunstateArea, Error> {
     let (first, offset) = own_page(call, address)?;
-    let second = if offset + size_of::<RunstateInfo>() > PAGE_SIZE {
-        let next = address
-            .checked_add((PAGE_SIZE - offset) as u64)
-            .ok_or(Error::EFAULT)?;
+    let in_first = PAGE_SIZE.saturating_sub(offset);
+    let second = if in_first < size_of::<RunstateInfo>() {
+        let next = address.checked_add(in_first as u64).ok_or(Error::EFAULT)?;
         Some(own_page(call, next)?.0)
     } else {
         None
@@ -210,7 +209,7 @@ fn register_time<M: Machine>(call: &mut Call<'_, M>, target: &VcpuHandle<M>, arg
     let request: RegisterMemoryArea = call.read(argument)?;
     let (page, offset) = own_page(call, request.address)?;
     // One that straddles pages is refused: the clock is read without a lock, and its version guards one page.
-    if offset + size_of::<VcpuTimeInfo>() > PAGE_SIZE || offset % 8 != 0 {
+    if PAGE_SIZE.saturating_sub(offset) < size_of::<VcpuTimeInfo>() || offset % 8 != 0 {
         return Err(Error::EINVAL);
     }
     let old = target.time_area.lock().replace(InfoPlace {

@@ -201,16 +201,21 @@ impl Machine for BareMetal {
             .saturating_add(self.memory.core_frames())
     }
 
-    fn stack_use(&self) -> [StackUse; 2] {
+    fn stack_use(&self) -> [StackUse; 3] {
         [
-            ("processors", stack::PROCESSOR_STACK),
-            ("exceptions", stack::EXCEPTION_STACK),
+            ("boot", stack::used_by_boot(), stack::PROCESSOR_STACK),
+            (
+                "run loops",
+                stack::most_used(stack::PROCESSOR_STACK),
+                stack::PROCESSOR_STACK,
+            ),
+            (
+                "exceptions",
+                stack::most_used(stack::EXCEPTION_STACK),
+                stack::EXCEPTION_STACK,
+            ),
         ]
-        .map(|(kind, size)| StackUse {
-            kind,
-            most: stack::most_used(size),
-            size,
-        })
+        .map(|(kind, most, size)| StackUse { kind, most, size })
     }
 
     fn power_off(&self) -> ! {

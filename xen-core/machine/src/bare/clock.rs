@@ -233,11 +233,11 @@ fn scale(rate: u64) -> (u32, i8) {
     let mut shift = 0;
     while rate > 2 * SECOND {
         rate >>= 1;
-        shift -= 1;
+        shift = i8::saturating_sub(shift, 1);
     }
     while rate <= SECOND {
         rate <<= 1;
-        shift += 1;
+        shift = i8::saturating_add(shift, 1);
     }
     (((SECOND << 32) / rate) as u32, shift)
 }

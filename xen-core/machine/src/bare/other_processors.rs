@@ -89,8 +89,9 @@ extern "C" fn begin(processor: &'static Processor) -> ! {
     }
 }
 
-/// Have all the waiting processors do `work`.
+/// Have all the waiting processors do `work`: boot is over.
 pub fn run(work: Work) {
+    stack::note_boot();
     WORK.store(work as *mut (), Ordering::Release);
     for other in processor::all().filter(|other| other.id != processor::current().id) {
         if other.note_kick() {

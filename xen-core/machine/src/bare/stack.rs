@@ -16,6 +16,7 @@ pub const EXCEPTION_STACK: u64 = 16 << 10;
 const STRIDE: u64 = 128 << 10;
 const PAGE: u64 = PAGE_SIZE as u64;
 static STACKS_MADE: AtomicU64 = AtomicU64::new(0);
+static BOOT: AtomicU64 = AtomicU64::new(0);
 
 /// What each word of a stack holds that was never written.
 const PAINT: u64 = 0x7a11_7a11_7a11_7a11;
@@ -60,7 +61,28 @@ pub fn is_guard(address: u64) -> bool {
     slots().contains(&address) && !address_space::is_mapped(address)
 }
 
-/// The most that was ever in use of the stacks of this size.
+/// Boot is over: what it used of the stack that is in use is noted, and the rest is painted again for what comes.
+pub fn note_boot() {
+    let here: u64;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mov {}, rsp", out(reg) here, options(nomem, nostack, preserves_flags)) };
+    BOOT.store(most_used(PROCESSOR_STACK), Ordering::Relaxed);
+    let number = here.saturating_sub(STACKS) / STRIDE;
+    let bottom = top_of(number).saturating_sub(PROCESSOR_STACK);
+    // What this function calls stays clear of that.
+    const OWN: u64 = 1024;
+    for word in (bottom..here.saturating_sub(OWN)).step_by(size_of::<u64>()) {
+        // SAFETY: on the stack in use, and so far down that nothing is there.
+        unsafe { (word as *mut u64).write_volatile(PAINT) };
+    }
+}
+
+/// The most that boot used of its processor's stack.
+pub fn used_by_boot() -> u64 {
+    BOOT.load(Ordering::Relaxed)
+}
+
+/// The most that was ever in use of the stacks of this size: of processors' since boot.
 pub fn most_used(size: u64) -> u64 {
     let tops = (0..STACKS_MADE.load(Ordering::Relaxed)).map(top_of);
     tops.filter(|&top| is_of_size(top, size))

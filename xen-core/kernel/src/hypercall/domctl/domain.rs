@@ -139,7 +139,7 @@ pub fn pause<M: Machine>(call: &Call<'_, M>, target: &Arc<Domain<M>>) -> Handled
     target
         .toolstack_pauses
         .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
-            (count < MOST_PAUSES).then_some(count + 1)
+            (count < MOST_PAUSES).then_some(count.saturating_add(1))
         })
         .map_err(|_| Error::EOVERFLOW)?;
     call.kernel.pause_domain(target);
@@ -259,9 +259,10 @@ pub fn info_of<M: Machine>(kernel: &Kernel<M>, domain: &Arc<Domain<M>>) -> Domai
     let lifecycle = *domain.lifecycle.lock();
     let (mut online, mut cpu_time, mut running, mut blocked) = (0, 0, false, true);
     kernel.each_vcpu(domain, |vcpu| {
-        cpu_time += vcpu.runstate.lock().at(now).time[runstate::RUNNING as usize];
+        let ran = vcpu.runstate.lock().at(now).time[runstate::RUNNING as usize];
+        cpu_time = u64::saturating_add(cpu_time, ran);
         if vcpu.is_up() {
-            online += 1;
+            online = u32::saturating_add(online, 1);
             blocked &= vcpu.stops.load(Ordering::Relaxed) & (stop::BLOCKED | stop::POLLING) != 0;
             running |= matches!(*vcpu.place.lock(), Place::Running(_));
         }

@@ -33,10 +33,13 @@ fn record<T: IntoBytes + Immutable>(
         instance,
         length: size_of::<T>() as u32,
     };
-    into.try_reserve(size_of::<Descriptor>() + size_of::<T>())
-        .map_err(|_| Error::ENOMEM)?;
-    into.extend_from_slice(descriptor.as_bytes());
-    into.extend_from_slice(value.as_bytes());
+    append(into, descriptor.as_bytes())?;
+    append(into, value.as_bytes())
+}
+
+fn append(into: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Error> {
+    into.try_reserve(bytes.len()).map_err(|_| Error::ENOMEM)?;
+    into.extend_from_slice(bytes);
     Ok(())
 }
 

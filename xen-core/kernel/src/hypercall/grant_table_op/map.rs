@@ -111,10 +111,10 @@ pub fn unmap_all<M: Machine>(call: &mut Call<'_, M>) -> Answer {
     while done < count {
         let part = (count - done).min(REMOVAL_BATCH as u64) as usize;
         let readable = super::read_elements(call, done, &mut elements[..part]);
-        unmap_batch(call, &mut elements[..readable]);
-        super::write_elements(call, done, &elements[..readable])?;
-        done += readable as u64;
-        if readable < part {
+        unmap_batch(call, readable);
+        super::write_elements(call, done, readable)?;
+        done = done.saturating_add(readable.len() as u64);
+        if readable.len() < part {
             return Err(Error::EFAULT);
         }
         if done < count && call.spent() {

@@ -84,30 +84,33 @@ where
     while done < count {
         let part = (count - done).min(CHUNK as u64) as usize;
         let readable = read_elements(call, done, &mut chunk[..part]);
+        let complete = readable.len() == part;
+        let mut after = done;
         let mut acted = 0;
         let mut cut = false;
-        for element in &mut chunk[..readable] {
+        for (index, element) in readable.iter_mut().enumerate() {
             act(call, element);
-            acted += 1;
-            cut = done + (acted as u64) < count && call.spent();
+            acted = index + 1;
+            after = done.saturating_add(acted as u64);
+            cut = after < count && call.spent();
             if cut {
                 break;
             }
         }
-        write_elements(call, done, &chunk[..acted])?;
-        done += acted as u64;
+        write_elements(call, done, readable.get(..acted).unwrap_or_default())?;
+        done = after;
         if cut {
             return restart::<M, T>(call, done);
         }
-        if acted < part {
+        if !complete {
             return Err(Error::EFAULT);
         }
     }
     DONE
 }
 
-/// Read elements `first..` of the array; as many as can be read come first in `into`, and are counted.
-fn read_elements<M: Machine, T>(call: &Call<'_, M>, first: u64, into: &mut [T]) -> usize
+/// Read elements `first..` of the array: as many as can be read, and no more than `into` holds.
+fn read_elements<'into, M: Machine, T>(call: &Call<'_, M>, first: u64, into: &'into mut [T]) -> &'into mut [T]
 where
     T: FromBytes + IntoBytes,
 {
@@ -116,15 +119,17 @@ where
         .checked_mul(size_of::<T>() as u64)
         .and_then(|offset| array.checked_add(offset));
     if at.is_some_and(|at| call.memory().read(at, into.as_mut_bytes()).is_ok()) {
-        return into.len();
+        return into;
     }
-    for (count, slot) in into.iter_mut().enumerate() {
-        match call.read_element(array, first + count as u64) {
-            Ok(element) => *slot = element,
-            Err(_) => return count,
-        }
+    let mut count = 0;
+    for (index, slot) in into.iter_mut().enumerate() {
+        let Ok(element) = call.read_element(array, first.saturating_add(index as u64)) else {
+            break;
+        };
+        *slot = element;
+        count = index + 1;
     }
-    into.len()
+    into.get_mut(..count).unwrap_or_default()
 }
 
 fn write_elements<M: Machine, T>(call: &Call<'_, M>, first: u64, elements: &[T]) -> Result<(), Error>
@@ -138,7 +143,7 @@ where
 
 /// Have the guest call again for the elements after the first `done`.
 fn restart<M: Machine, T>(call: &mut Call<'_, M>, done: u64) -> Answer {
-    call.arguments[1] = call.arguments[1].wrapping_add(done * size_of::<T>() as u64);
-    call.arguments[2] = u64::from(call.arguments[2] as u32) - done;
+    call.arguments[1] = call.arguments[1].wrapping_add(done.wrapping_mul(size_of::<T>() as u64));
+    call.arguments[2] = u64::from(call.arguments[2] as u32).saturating_sub(done);
     Ok(Outcome::Restart)
 }

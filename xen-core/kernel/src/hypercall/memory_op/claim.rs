@@ -59,7 +59,7 @@ fn set_claim<M: Machine>(kernel: &Kernel<M>, domain: &Domain<M>, pages: u64) -> 
         return Err(Error::ENOMEM);
     }
     domain.claimed.store(wanted, Ordering::Relaxed);
-    *total += wanted;
+    *total = total.saturating_add(wanted);
     Ok(())
 }
 
@@ -117,6 +117,6 @@ fn set_aside<M: Machine>(kernel: &Kernel<M>, domain: &Domain<M>, frames: u64) ->
     }
     let covered = claimed.min(frames);
     domain.claimed.store(claimed - covered, Ordering::Relaxed);
-    *total += frames - covered;
+    *total = total.saturating_add(frames - covered);
     Ok(covered)
 }

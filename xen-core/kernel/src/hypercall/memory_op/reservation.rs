@@ -83,11 +83,11 @@ fn populate<M: Machine>(call: &Call<'_, M>, request: &Request<M>, done: &mut u64
     while *done < request.count {
         let part = (request.count - *done).min(REMOVAL_BATCH as u64) as usize;
         let readable = read_frames(call, request.frames, *done, &mut frames[..part]);
-        for &frame in &frames[..readable] {
+        for &frame in frames.iter().take(readable) {
             if populate_extent(call, request, GuestFrame(frame)).is_none() {
                 return Progress::Ended;
             }
-            *done += 1;
+            *done = done.saturating_add(1);
             if *done < request.count && call.spent() {
                 return Progress::Cut;
             }
@@ -121,14 +121,12 @@ fn decrease<M: Machine>(call: &Call<'_, M>, request: &Request<M>, done: &mut u64
         let readable = read_frames(call, request.frames, *done, &mut numbers[..part]);
         let removed = if request.order == Order::PAGE {
             let frames = numbers.map(GuestFrame);
-            release(call, &request.domain, &frames[..readable])
+            release(call, &request.domain, frames.get(..readable).unwrap_or_default())
         } else {
-            numbers[..readable]
-                .iter()
-                .filter(|&&first| release_extent(call, request, GuestFrame(first)))
-                .count()
+            let first = numbers.first().filter(|_| readable != 0);
+            usize::from(first.is_some_and(|&first| release_extent(call, request, GuestFrame(first))))
         };
-        *done += removed as u64;
+        *done = done.saturating_add(removed as u64);
         if removed < part {
             return Progress::Ended;
         }
@@ -145,7 +143,7 @@ fn release_extent<M: Machine>(call: &Call<'_, M>, request: &Request<M>, first: G
         let part = (request.order.frames() - offset).min(REMOVAL_BATCH as u64);
         let mut frames = [GuestFrame(0); REMOVAL_BATCH];
         for (step, frame) in frames.iter_mut().enumerate() {
-            *frame = GuestFrame(first.0.saturating_add(offset + step as u64));
+            *frame = first.saturating_add(offset).saturating_add(step as u64);
         }
         if release(call, &request.domain, &frames[..part as usize]) < part as usize {
             return false;

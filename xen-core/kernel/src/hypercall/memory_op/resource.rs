@@ -38,7 +38,8 @@ pub fn acquire<M: Machine>(call: &mut Call<'_, M>, start: u64) -> Answer {
         if count != 0 || start != 0 {
             return Err(Error::EINVAL);
         }
-        call.write(call.arguments[1] + NUMBER_OF_FRAMES, &size)?;
+        // The structure was read there: its fields' addresses do not wrap.
+        call.write(call.arguments[1].wrapping_add(NUMBER_OF_FRAMES), &size)?;
         return DONE;
     }
     if count > u64::from(u32::MAX >> COMMAND_BITS) {
@@ -49,7 +50,7 @@ pub fn acquire<M: Machine>(call: &mut Call<'_, M>, start: u64) -> Answer {
         let at = call.read_element(request.frame_list.address(), done)?;
         let page = domain
             .grants
-            .frame(call.machine().memory(), request.frame + done)?;
+            .frame(call.machine().memory(), request.frame.saturating_add(done))?;
         placement::place(call, call.domain(), GuestFrame(at), page, EntryKind::Foreign)?;
         done += 1;
         if done < count && call.spent() {
