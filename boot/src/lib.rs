@@ -205,7 +205,7 @@ mod tests {
             usable,
             [core::ops::Range {
                 start: 0,
-                end: u64::MAX & !0xfff
+                end: !0xfff
             }]
         );
         let module = Module {
