@@ -223,9 +223,11 @@ fn print_sum(sum: &Sum, seconds: f64, jobs: u64) {
         ),
     );
     row("  of these restarted", grouped(tally.deeds.restarts));
+    row("steps", grouped(tally.steps));
     row("other exits", grouped(tally.deeds.exits));
     row("stores by guests", grouped(tally.deeds.stores));
     row("domains made", grouped(tally.domains));
+    row("knocks where all had come to rest", grouped(tally.knocks));
     row("points of interleaving", grouped(tally.points));
     row("switches inside of the core", grouped(tally.switches));
     row("allocations made to fail", grouped(tally.refused));

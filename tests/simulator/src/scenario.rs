@@ -59,10 +59,10 @@ impl Shape {
                 _ => numbers.pick(&[Style::Serial, Style::Coarse, Style::Coarse, Style::Fine]),
             },
             point_time: numbers.pick(&[50, 100, 100, 500, 2_000]),
-            // One host in 24 is audited after every step.
-            audit_every: match numbers.chance(1, 24) {
+            // One host in 128 is audited after every step, the others now and then.
+            audit_every: match numbers.chance(1, 128) {
                 true => 1,
-                false => numbers.pick(&[128, 512, 2048, 2048]),
+                false => numbers.pick(&[256, 1024, 2048, 4000]),
             },
             watch_locks: numbers.chance(1, 8),
             failures: numbers.pick(&[0, 0, 0, 200, 20]),

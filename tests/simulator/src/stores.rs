@@ -166,7 +166,7 @@ fn event_word(maker: &mut Maker<'_>, store: &mut Store) -> bool {
     let Some(page) = pages.nth((port / fifo::WORDS_PER_PAGE) as usize) else {
         return false;
     };
-    let address = (page << 12) + u64::from(port % fifo::WORDS_PER_PAGE) * 4;
+    let address = (page << 12).wrapping_add(u64::from(port % fifo::WORDS_PER_PAGE) * 4);
     let value = match maker.numbers.below(8) {
         0..4 => 0,
         4 => 1 << fifo::MASKED,
@@ -181,7 +181,7 @@ fn control_block(maker: &mut Maker<'_>, store: &mut Store) -> bool {
     let Some((frame, offset)) = maker.knowledge.control_blocks.pick(maker.numbers) else {
         return false;
     };
-    let address = (frame << 12) + u64::from(offset);
+    let address = (frame << 12).wrapping_add(u64::from(offset));
     if maker.numbers.chance(3, 4) {
         // Seen.
         return store.put(address, &0u32);
@@ -246,7 +246,7 @@ fn anywhere(maker: &mut Maker<'_>, store: &mut Store) -> bool {
     let Some(frame) = maker.knowledge.frames.pick(what, maker.numbers) else {
         return false;
     };
-    let address = (frame << 12) + maker.numbers.below(4096 - 64);
+    let address = (frame << 12).wrapping_add(maker.numbers.below(4096 - 64));
     let words: [u64; 8] = core::array::from_fn(|_| maker.numbers.word());
     store.put(address, &words)
 }

@@ -206,14 +206,22 @@ pub(super) fn domains(kernel: &TestKernel) -> Vec<TestDomain> {
     all
 }
 
-/// Whether fewer guests live than the shape asks for.
+/// Whether fewer guests live than the shape asks for. Those that nobody lets run do not count, unless there are many.
 pub(super) fn wants_more(kernel: &TestKernel, shape: &Shape) -> bool {
     let lives = |domain: &TestDomain| {
         let lifecycle = domain.lifecycle.lock();
-        !lifecycle.dying && lifecycle.shutdown.is_none() && !domain.privileged
+        let ended = lifecycle.dying || lifecycle.shutdown.is_some();
+        drop(lifecycle);
+        let runs = domain.pauses.load(Ordering::SeqCst) == 0
+            && domain
+                .vcpus
+                .iter()
+                .any(|vcpu| vcpu.is_up() && vcpu.pauses.load(Ordering::SeqCst) == 0);
+        !ended && runs && !domain.privileged
     };
-    let living = domains(kernel).iter().filter(|domain| lives(domain)).count();
-    living + 1 < shape.vcpus.len()
+    let all = domains(kernel);
+    let living = all.iter().filter(|domain| lives(domain)).count();
+    living + 1 < shape.vcpus.len() && all.len() < 2 * shape.vcpus.len()
 }
 
 /// Make a guest and let it run. `None` when there is too little memory.

@@ -31,6 +31,8 @@ pub const LONGEST_STAY: u64 = 20_000;
 const STRETCH: u64 = 500_000;
 /// Nanoseconds that a host waits for a deadline when nothing else happens: guests set timers to the end of time.
 const LONGEST_WAIT: u64 = 10_000_000_000;
+/// Deadlines that a host waits for one after the other: some guests' timers tick for nobody.
+const PATIENCE: u32 = 4;
 /// Turns in a row in which every processor only waited for another: nobody will ever go on.
 const STUCK: u32 = 256;
 /// Turns within which all processors reach a place where nothing is under way.
@@ -77,8 +79,10 @@ pub struct Tally {
     pub refused: u64,
     /// The longest stay in the core, in points, and what it was for.
     pub longest: (u64, String),
-    /// Domains made.
+    /// Domains made by the simulator itself, beside those of toolstacks.
     pub domains: u64,
+    /// Times that nobody had anything to do, ever, and somebody knocked.
+    pub knocks: u64,
 }
 
 impl Tally {
@@ -95,6 +99,7 @@ impl Tally {
             (&mut self.locks, other.locks),
             (&mut self.refused, other.refused),
             (&mut self.domains, other.domains),
+            (&mut self.knocks, other.knocks),
         ] {
             *sum += more;
         }
@@ -117,6 +122,8 @@ pub struct Host {
     stays: Vec<u64>,
     tally: Tally,
     auditor: Auditor<FakeMachine>,
+    /// Deadlines waited for since somebody knocked.
+    quiet: u32,
     frames_before: u64,
 }
 
@@ -164,6 +171,7 @@ impl Host {
             shape,
             tally: Tally::default(),
             auditor: Auditor::knowing(FakeMachine::interrupt_waits),
+            quiet: 0,
             frames_before,
         };
         host.reinforce();
@@ -293,8 +301,13 @@ impl Host {
             return;
         }
         let soon = machine.now().saturating_add(LONGEST_WAIT);
-        if machine.next_deadline().is_none_or(|deadline| deadline > soon) || !machine.advance_to_deadline() {
+        self.quiet += 1;
+        let never = machine.next_deadline().is_none_or(|deadline| deadline > soon);
+        if never || self.quiet > PATIENCE || !machine.advance_to_deadline() {
+            self.quiet = 0;
+            self.tally.knocks += 1;
             actors::knock(&self.kernel);
+            self.reinforce();
         }
     }
 
@@ -407,10 +420,12 @@ impl Host {
         while actors::wants_more(&self.kernel, &self.shape) {
             let made = failure::exempt(|| actors::make_guest(&self.kernel, &self.shape, &mut self.numbers));
             if made.is_none() {
-                return;
+                break;
             }
             self.tally.domains += 1;
         }
+        // This acted in the name of processor 0, which may idle and does not know.
+        self.kernel.machine.kick(0);
     }
 
     fn panicked(&mut self, payload: &(dyn core::any::Any + Send)) -> Result<Option<End>, Failure> {

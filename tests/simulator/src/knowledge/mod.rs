@@ -206,7 +206,7 @@ impl Knowledge {
     /// Where an entry of its grant table can be written; none while that frame is not mapped.
     pub fn entry_address(&self, reference: u32) -> Option<u64> {
         let frame = *self.table.get((reference / ENTRIES) as usize)?;
-        (frame != 0).then(|| (frame << 12) + u64::from(reference % ENTRIES) * 8)
+        (frame != 0).then(|| (frame << 12).wrapping_add(u64::from(reference % ENTRIES) * 8))
     }
 
     /// A frame is no longer what it was.

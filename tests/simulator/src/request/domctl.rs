@@ -103,7 +103,7 @@ pub fn learn(lesson: &mut Lesson<'_>) {
         op::DESTROY_DOMAIN if lesson.succeeded() => gone(lesson, request.domain),
         op::GET_DOMAIN_INFO if lesson.succeeded() => {
             let info = request.view::<hypercall_abi::domctl::DomainInfo>();
-            lesson.knowledge.next_look = info.domain.0 + 1;
+            lesson.knowledge.next_look = info.domain.0.wrapping_add(1);
             // One that nobody has told of: the call that made it was not understood.
             if lesson.board.domain(info.domain).is_none() {
                 lesson.board.enter(DomainNotice {

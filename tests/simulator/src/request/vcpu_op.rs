@@ -108,7 +108,7 @@ fn area(maker: &mut Maker<'_>, size: u64, alignment: u64) -> u64 {
     } else {
         maker.numbers.below(last / alignment + 1) * alignment
     };
-    maker.pointer((frame << 12) + offset)
+    maker.pointer((frame << 12).wrapping_add(offset))
 }
 
 fn register_info(maker: &mut Maker<'_>) -> u64 {

@@ -150,12 +150,20 @@ impl<M: Machine> Auditor<M> {
         Ok(())
     }
 
-    /// A processor that idles and that nobody has called has seen all queues, and nothing for itself in them.
+    /// A processor that idles and that nobody has called has seen all queues, and nothing for itself in them but what another
+    /// processor was called for.
     fn check_idle(&self, kernel: &Kernel<M>, number: usize) -> Result<(), Violation> {
-        if !kernel.processors[number].idles_uncalled() {
+        let called = |processor: usize| {
+            self.called
+                .is_some_and(|called| called(&kernel.machine, processor))
+        };
+        if !kernel.processors[number].idles_uncalled() || called(number) {
             return Ok(());
         }
         for (queue, processor) in kernel.processors.iter().enumerate() {
+            if called(queue) {
+                continue;
+            }
             processor.each_queued(|vcpu| {
                 holds!(
                     !may_run(vcpu, number),
