@@ -24,7 +24,7 @@ use crate::deed::Deed;
 /// Deeds that a disagreement shows.
 const SCRIPT: usize = 24;
 /// Calls between two comparisons of everything.
-const BETWEEN: u64 = 256;
+const BETWEEN: u64 = 1024;
 
 /// A kernel with its model. Nothing may happen to the kernel but by way of this.
 pub struct Agreement<'k> {
@@ -301,7 +301,6 @@ impl<'k> Agreement<'k> {
         }
         let written = self.model.house.written.take();
         for page in written.iter().filter_map(std::rc::Weak::upgrade) {
-            page.clean();
             compare::written(self.kernel, &self.model, &page)?;
         }
         Ok(())

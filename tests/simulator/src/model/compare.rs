@@ -1,6 +1,7 @@
 //! The core's state beside the model's: maps, contents, ports, books.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::Ordering;
 
@@ -113,28 +114,59 @@ fn same_leaf(frames: &mut Frames, what: &dyn Fn(&str) -> String, leaf: &Leaf, en
 
 /// The bytes of a page.
 pub fn contents(core: &FrameReference, page: &Page, what: impl Fn() -> String) -> Compared {
-    let mut bytes = [0; PAGE_SIZE];
-    // A whole page is inside the page.
-    let _ = core.read(0, &mut bytes);
-    if page.holds(&bytes) {
+    part(core, page, 0..PAGE_SIZE, &what)
+}
+
+/// Some bytes of a page.
+fn part(core: &FrameReference, page: &Page, range: Range<usize>, what: &dyn Fn() -> String) -> Compared {
+    const SHORT: usize = 256;
+    if range.len() <= SHORT {
+        same_bytes(core, page, range.clone(), &mut [0; SHORT][..range.len()], what)
+    } else {
+        same_bytes(
+            core,
+            page,
+            range.clone(),
+            &mut [0; PAGE_SIZE][..range.len()],
+            what,
+        )
+    }
+}
+
+fn same_bytes(
+    core: &FrameReference,
+    page: &Page,
+    range: Range<usize>,
+    bytes: &mut [u8],
+    what: &dyn Fn() -> String,
+) -> Compared {
+    // A part of a page is inside the page.
+    let _ = core.read(range.start, bytes);
+    if page.holds_at(range.start, bytes) {
         return Ok(());
     }
-    let mut modelled = [0; PAGE_SIZE];
-    page.read(0, &mut modelled);
-    let first = (0..PAGE_SIZE).find(|&at| bytes[at] != modelled[at]).unwrap_or(0);
-    let last = (0..PAGE_SIZE).rfind(|&at| bytes[at] != modelled[at]).unwrap_or(0);
-    let shown = first & !7..(first & !7) + 16.min(PAGE_SIZE - (first & !7));
+    let mut modelled = vec![0; range.len()];
+    page.read(range.start, &mut modelled);
+    let first = (0..range.len())
+        .find(|&at| bytes[at] != modelled[at])
+        .unwrap_or(0);
+    let last = (0..range.len())
+        .rfind(|&at| bytes[at] != modelled[at])
+        .unwrap_or(0);
+    let shown = first..(first + 16).min(range.len());
     Err(format!(
-        "{}: bytes {first:#x} to {last:#x} differ; from {:#x} on the core has {:02x?}, the model {:02x?}",
+        "{}: bytes {:#x} to {:#x} differ; from there on the core has {:02x?}, the model {:02x?}",
         what(),
-        shown.start,
+        range.start + first,
+        range.start + last,
         &bytes[shown.clone()],
-        &modelled[shown.clone()],
+        &modelled[shown],
     ))
 }
 
-/// A page that the last call wrote, by a place where it is mapped.
+/// What the last call wrote to a page, by a place where it is mapped.
 pub fn written(kernel: &TestKernel, model: &Model, page: &PageReference) -> Compared {
+    let range = page.take_written();
     let place = page.place.get().and_then(|(number, at)| {
         let domain = model.domains.get(&number)?;
         let (there, _) = domain.map.page(at)?;
@@ -144,20 +176,18 @@ pub fn written(kernel: &TestKernel, model: &Model, page: &PageReference) -> Comp
         && let Some(domain) = kernel.domains.get(DomainId(number))
         && let Some((core, _)) = domain.physmap.get(GuestFrame(at))
     {
-        return contents(&core, page, || format!("domain {number} guest frame {at:#x}"));
+        return part(&core, page, range, &|| {
+            format!("domain {number} guest frame {at:#x}")
+        });
     }
     // Not mapped there any more; one more place is worth a look for each call that sends events.
-    match model.domains.get(&page.owner) {
-        Some(owner) if Rc::ptr_eq(&owner.shared_info, page) => shared_info(kernel, owner),
+    let core = kernel.domains.get(DomainId(page.owner));
+    match (core, model.domains.get(&page.owner)) {
+        (Some(core), Some(owner)) if Rc::ptr_eq(&owner.shared_info, page) => {
+            let what = || format!("domain {} shared info", owner.number);
+            part(&core.shared_info, page, range, &what)
+        }
         _ => Ok(()),
-    }
-}
-
-fn shared_info(kernel: &TestKernel, model: &Domain) -> Compared {
-    let what = || format!("domain {} shared info", model.number);
-    match kernel.domains.get(DomainId(model.number)) {
-        Some(core) => contents(&core.shared_info, &model.shared_info, what),
-        None => Ok(()),
     }
 }
 
@@ -166,7 +196,9 @@ pub fn domain(kernel: &TestKernel, frames: &mut Frames, core: &TestDomain, model
     let number = core.id.0;
     let domain = &model.domains[&number];
     frames.same(core.shared_info.frame().0, &domain.shared_info)?;
-    shared_info(kernel, domain)?;
+    contents(&core.shared_info, &domain.shared_info, || {
+        format!("domain {number} shared info")
+    })?;
     memory(frames, core, domain)?;
     ports(kernel, core, model)?;
     grants(kernel, frames, core, domain)?;
@@ -317,7 +349,9 @@ fn vcpus(core: &TestDomain, model: &Domain) -> Compared {
             (info.offset, info.registered),
             (ours.info.1, ours.registered),
         )?;
-        contents(&info.page, &ours.info.0, what("info page"))?;
+        if info.registered {
+            contents(&info.page, &ours.info.0, what("info page"))?;
+        }
         let area = theirs.time_area.lock();
         equal(what("time area"), area.is_some(), ours.time_area.is_some())?;
         if let (Some(theirs), Some((page, offset))) = (&*area, &ours.time_area) {

@@ -141,7 +141,7 @@ pub fn copy(from: &FrameReference, into: &PageReference) {
     let mut bytes = [0; PAGE_SIZE];
     // A whole page is inside the page.
     let _ = from.read(0, &mut bytes);
-    if !into.holds(&bytes) {
+    if !into.holds_at(0, &bytes) {
         into.write(0, &bytes);
     }
 }

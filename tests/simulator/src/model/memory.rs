@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::rc::{Rc, Weak};
 
 use hypercall_abi::Error;
@@ -9,6 +10,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Bytes of a page.
 pub const PAGE_SIZE: usize = 4096;
+static ZEROES: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
+/// Nothing was written.
+const CLEAN: (usize, usize) = (PAGE_SIZE, 0);
 /// Guest frames that there can be: 48 bits of address.
 pub const MOST_FRAMES: u64 = 1 << 36;
 
@@ -45,7 +49,7 @@ impl House {
             counted,
             frame: Cell::new(None),
             place: Cell::new(None),
-            dirty: Cell::new(false),
+            dirty: Cell::new(CLEAN),
             bytes: RefCell::new(None),
             house: self.clone(),
         })
@@ -64,7 +68,8 @@ pub struct Page {
     pub frame: Cell<Option<u64>>,
     /// A map and a guest frame where it was mapped last.
     pub place: Cell<Option<(u16, u64)>>,
-    dirty: Cell<bool>,
+    /// The bytes that were written since the last look: from, to.
+    dirty: Cell<(usize, usize)>,
     /// Nothing stands for zeroes.
     bytes: RefCell<Option<Box<[u8; PAGE_SIZE]>>>,
     house: Rc<House>,
@@ -95,25 +100,28 @@ impl Page {
 
     /// Copy bytes in.
     pub fn write(self: &Rc<Self>, offset: usize, from: &[u8]) {
-        if !self.dirty.replace(true) {
+        let (start, end) = self.dirty.get();
+        if end == 0 {
             self.house.written.borrow_mut().push(Rc::downgrade(self));
         }
+        self.dirty.set((start.min(offset), end.max(offset + from.len())));
         let mut bytes = self.bytes.borrow_mut();
         let bytes = bytes.get_or_insert_with(|| Box::new([0; PAGE_SIZE]));
         bytes[offset..offset + from.len()].copy_from_slice(from);
     }
 
-    /// Whether the contents are these.
-    pub fn holds(&self, other: &[u8; PAGE_SIZE]) -> bool {
+    /// Whether some of the contents are these.
+    pub fn holds_at(&self, offset: usize, other: &[u8]) -> bool {
         match &*self.bytes.borrow() {
-            Some(bytes) => **bytes == *other,
-            None => other.iter().all(|&byte| byte == 0),
+            Some(bytes) => bytes[offset..offset + other.len()] == *other,
+            None => *other == ZEROES[..other.len()],
         }
     }
 
-    /// It has been looked at.
-    pub fn clean(&self) {
-        self.dirty.set(false);
+    /// The bytes that were written since this was asked last.
+    pub fn take_written(&self) -> Range<usize> {
+        let (start, end) = self.dirty.replace(CLEAN);
+        start..end
     }
 
     /// A value in it.
