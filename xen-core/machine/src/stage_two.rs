@@ -6,7 +6,7 @@
 //! TLB may still reach it. A `Detached` that is forgotten leaks memory; it never frees early.
 
 use crate::sync::atomic::Ordering;
-use crate::sync::{atomic, interleave};
+use crate::sync::{atomic, interleave, modelled};
 // Entries are the walking hardware's. They change under a lock of the tables' owner, and those changes are the points of
 // interleaving; looks are none.
 use alloc::sync::Arc;
@@ -247,7 +247,7 @@ impl Flushed {
 /// anyone else holds it, dropping the tables leaks them rather than freeing what hardware may still walk.
 pub struct TableRoot {
     frame: HostFrame,
-    generation: atomic::AtomicU64,
+    generation: modelled::AtomicU64,
 }
 
 impl TableRoot {
@@ -257,8 +257,17 @@ impl TableRoot {
     }
 
     /// Counts removals: a processor whose TLB was filled under an older generation flushes before it enters the guest.
-    pub fn generation(&self) -> &atomic::AtomicU64 {
+    pub fn generation(&self) -> &modelled::AtomicU64 {
         &self.generation
+    }
+
+    /// Without tables: for trials of who may use them when.
+    #[cfg(all(test, loom))]
+    pub(crate) fn alone(frame: HostFrame) -> TableRoot {
+        TableRoot {
+            frame,
+            generation: modelled::AtomicU64::new(1),
+        }
     }
 }
 
@@ -281,7 +290,7 @@ impl<F: Format> StageTwo<F> {
     /// [`OutOfMemory`] when there is no frame for the root.
     pub fn new(memory: &'static Memory) -> Result<Self, OutOfMemory> {
         let root = memory.allocate_core(Order::PAGE).ok_or(OutOfMemory)?;
-        let generation = atomic::AtomicU64::new(FIRST_GENERATION.fetch_add(1 << 32, Ordering::Relaxed));
+        let generation = modelled::AtomicU64::new(FIRST_GENERATION.fetch_add(1 << 32, Ordering::Relaxed));
         let shared = crate::fallible::arc(TableRoot {
             frame: root,
             generation,

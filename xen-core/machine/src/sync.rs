@@ -6,6 +6,7 @@
 //! [`order`](crate::fake::order), which knows in which order locks may be taken.
 
 pub mod atomic;
+pub mod modelled;
 
 use core::ops::{Deref, DerefMut};
 
@@ -22,6 +23,8 @@ impl spin::RelaxStrategy for Interleave {
 #[inline]
 pub fn wait_for_another() {
     core::hint::spin_loop();
+    #[cfg(loom)]
+    loom::thread::yield_now();
     #[cfg(not(target_os = "none"))]
     crate::fake::wait_for_another();
 }
