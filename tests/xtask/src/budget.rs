@@ -37,6 +37,8 @@ pub struct Budget {
     code: BTreeMap<String, u64>,
     /// Panic sites by crate.
     panic_sites: BTreeMap<String, u64>,
+    /// Those of them that are in functions that can run when boot is over.
+    panic_sites_after_boot: BTreeMap<String, u64>,
     /// Bytes of stack by what runs on it.
     stack: BTreeMap<String, u64>,
 }
@@ -54,10 +56,11 @@ impl Budget {
         toml::from_str(&text).with_context(|| format!("{FILE} is not as expected"))
     }
 
-    fn sections(&self) -> [(&'static str, &BTreeMap<String, u64>); 3] {
+    fn sections(&self) -> [(&'static str, &BTreeMap<String, u64>); 4] {
         [
             ("code", &self.code),
             ("panic_sites", &self.panic_sites),
+            ("panic_sites_after_boot", &self.panic_sites_after_boot),
             ("stack", &self.stack),
         ]
     }
@@ -112,7 +115,12 @@ pub fn check(house: &House) -> Result<Vec<Outcome>> {
     let allowed = Budget::read(house)?;
     let measured = measure(house)?;
     let mut outcomes = Vec::new();
-    let titles = ["code size", "panic sites", "stack depth"];
+    let titles = [
+        "code size",
+        "panic sites",
+        "panic sites after boot",
+        "stack depth",
+    ];
     let pairs = allowed.sections().into_iter().zip(measured.budget.sections());
     for (title, ((_, allowed), (_, measured))) in titles.into_iter().zip(pairs) {
         let mut above = Vec::new();
@@ -154,7 +162,7 @@ pub fn check(house: &House) -> Result<Vec<Outcome>> {
 
 /// The figure that stands for a section in a line: the sum of panic sites, the deepest stack, the loaded bytes.
 fn total(title: &str, figures: &BTreeMap<String, u64>) -> u64 {
-    if title == "panic sites" {
+    if title.starts_with("panic sites") {
         figures.values().sum()
     } else {
         figures.values().copied().max().unwrap_or(0)
@@ -190,6 +198,11 @@ pub fn table(house: &House) -> Result<String> {
         all(&measured.panic_sites),
         all(&allowed.panic_sites),
     );
+    row(
+        "panic sites after boot",
+        all(&measured.panic_sites_after_boot),
+        all(&allowed.panic_sites_after_boot),
+    );
     for (name, figure) in &measured.stack {
         let allowed = allowed.stack.get(name).copied().unwrap_or(0);
         row(&format!("deepest stack: {name}, bytes"), *figure, allowed);
@@ -198,16 +211,20 @@ pub fn table(house: &House) -> Result<String> {
 }
 
 fn measure(house: &House) -> Result<Measured> {
-    let sites = panics::measure(&core_image::linked(house))?;
+    let sites = panics::measure(house, &core_image::linked(house))?;
     let stack = stack::measure(house)?;
-    let counts = Counts::of(&sites).crates();
+    let counts = Counts::of(&sites);
+    let wide = |counts: BTreeMap<String, usize>| -> BTreeMap<String, u64> {
+        counts
+            .into_iter()
+            .map(|(name, count)| (name, count as u64))
+            .collect()
+    };
     Ok(Measured {
         budget: Budget {
             code: sizes(house)?,
-            panic_sites: counts
-                .into_iter()
-                .map(|(name, count)| (name, count as u64))
-                .collect(),
+            panic_sites: wide(counts.crates()),
+            panic_sites_after_boot: wide(counts.crates_after_boot()),
             stack: stack::by_root(&stack),
         },
         sites,

@@ -18,6 +18,7 @@ use crate::core_image;
 use crate::house::House;
 use crate::program::{Origins, Program};
 use crate::report;
+use crate::stack;
 
 pub use reasons::Reasons;
 pub use sites::Site;
@@ -35,6 +36,9 @@ pub struct PanicsArguments {
     /// Another build's ELF, as it was linked, in place of a new one: to compare.
     #[arg(long, value_name = "FILE")]
     elf: Option<PathBuf>,
+    /// Only the sites in functions that can run when boot is over.
+    #[arg(long)]
+    after_boot: bool,
     /// Writes every site to a file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -49,7 +53,7 @@ pub fn panics(house: &House, arguments: &PanicsArguments) -> Result<bool> {
             core_image::linked(house)
         }
     };
-    let mut sites = measure(&elf)?;
+    let mut sites = measure(house, &elf)?;
     if let Some(file) = &arguments.json {
         fs::write(file, serde_json::to_string_pretty(&sites)?)
             .with_context(|| format!("cannot write {}", file.display()))?;
@@ -61,6 +65,9 @@ pub fn panics(house: &House, arguments: &PanicsArguments) -> Result<bool> {
     };
     if let Some(name) = &arguments.only {
         sites.retain(|site| site.crate_name == *name || site.origin.file.contains(name.as_str()));
+    }
+    if arguments.after_boot {
+        sites.retain(|site| site.after_boot);
     }
     if arguments.list {
         for site in &sites {
@@ -74,18 +81,20 @@ pub fn panics(house: &House, arguments: &PanicsArguments) -> Result<bool> {
         println!("without a reason in {}: {site}", reasons::FILE);
     }
     report::note(&format!(
-        "{} sites at {} places in the sources",
+        "{} sites at {} places in the sources, {} of them in functions that can run when boot is over",
         counts.total(),
-        counts.places()
+        counts.places(),
+        counts.after_boot()
     ));
     Ok(unexplained.is_empty())
 }
 
 /// The panic sites in an ELF.
-pub fn measure(elf: &Path) -> Result<Vec<Site>> {
+pub fn measure(house: &House, elf: &Path) -> Result<Vec<Site>> {
     let file = fs::read(elf).with_context(|| format!("cannot read {}: is it built?", elf.display()))?;
     let program = Program::parse(&file)?;
-    Ok(sites::find(&program, &Origins::parse(&file)?))
+    let after_boot = stack::after_boot(house, &program)?;
+    Ok(sites::find(&program, &Origins::parse(&file)?, &after_boot))
 }
 
 /// `docs/PANICS.md`.
@@ -96,11 +105,12 @@ pub fn page(house: &House, sites: &[Site], reasons: &Reasons) -> String {
          Written by `cargo xtask budget --set` from the core's ELF; `cargo xtask panics --list` shows every one. A site is \
          a call of code that panics, at one\nplace in the sources; inlining makes several of one. In the core a panic stops \
          the machine: no input may reach one. What each kind is left for is in\n[SAFETY](SAFETY.md).\n\n\
-         {} sites at {} places in the sources.\n\n## By crate\n\n{}\n## Ours, by file\n\n{}\n\
+         {} sites at {} places in the sources; {} are in functions that can run when boot is over.\n\n## By crate\n\n{}\n## Ours, by file\n\n{}\n\
          ## Assertions and expectations\n\nEach `assert!`, `panic!`, `unwrap` and `expect` of ours that is left in the ELF, \
          and why no input reaches it.\n\n{}",
         counts.total(),
         counts.places(),
+        counts.after_boot(),
         counts.by_crate(),
         counts.by_file(),
         reasons.table(house, sites),

@@ -21,9 +21,7 @@ pub struct Reasons {
 
 #[derive(Deserialize)]
 struct Reason {
-    /// The file.
-    file: String,
-    /// What the source says at the site.
+    /// What the source says at the site, wherever that is.
     code: String,
     /// Why no input reaches it.
     why: String,
@@ -43,14 +41,11 @@ impl Reasons {
         toml::from_str(&text).with_context(|| format!("{FILE} is not as expected"))
     }
 
-    /// The reason for what stands there, with the code.
-    fn of(&self, house: &House, place: &Place<'_>) -> (String, Option<&str>) {
+    /// The code that stands there, and the reason for it.
+    fn of(&self, house: &House, place: &Place<'_>) -> (String, Option<&Reason>) {
         let code = source(house, place).unwrap_or_default();
-        let reason = self
-            .reason
-            .iter()
-            .find(|reason| reason.file == place.file && code.contains(&reason.code));
-        (code, reason.map(|reason| reason.why.as_str()))
+        let reason = self.reason.iter().find(|reason| code.contains(&reason.code));
+        (code, reason)
     }
 
     /// Places without a reason, and reasons without a place.
@@ -63,15 +58,10 @@ impl Reasons {
             }
         }
         for reason in &self.reason {
-            let used = |place: &Place<'_>| {
-                place.file == reason.file
-                    && source(house, place).is_some_and(|code| code.contains(&reason.code))
-            };
+            let used =
+                |place: &Place<'_>| source(house, place).is_some_and(|code| code.contains(&reason.code));
             if !places.keys().any(used) {
-                missing.push(format!(
-                    "nothing in {} says `{}` any more",
-                    reason.file, reason.code
-                ));
+                missing.push(format!("nothing says `{}` any more", reason.code));
             }
         }
         missing
@@ -81,15 +71,12 @@ impl Reasons {
     pub fn table(&self, house: &House, sites: &[Site]) -> String {
         let mut rows: BTreeMap<(String, String), (usize, String)> = BTreeMap::new();
         for (place, count) in places(sites) {
-            let (code, why) = self.of(house, &place);
-            let code = self
-                .reason
-                .iter()
-                .find(|reason| reason.file == place.file && code.contains(&reason.code))
-                .map_or(code, |reason| reason.code.clone());
-            let row = rows
-                .entry((place.file.to_owned(), code))
-                .or_insert((0, why.unwrap_or("").to_owned()));
+            let (code, reason) = self.of(house, &place);
+            let (code, why) = match reason {
+                Some(reason) => (reason.code.clone(), reason.why.clone()),
+                None => (code, String::new()),
+            };
+            let row = rows.entry((place.file.to_owned(), code)).or_insert((0, why));
             row.0 += count;
         }
         let mut table = String::from("| file | what it says | sites | why it holds |\n|---|---|---|---|\n");

@@ -1,6 +1,6 @@
 //! Every place in the core from which the code that panics can be called.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use iced_x86::{Mnemonic, Register};
 use serde::Serialize;
@@ -71,6 +71,8 @@ pub struct Site {
     pub named: bool,
     /// The function whose code it is in, after inlining.
     pub function: String,
+    /// Whether that function can run when boot is over.
+    pub after_boot: bool,
     /// For others' code that was inlined into ours: where ours calls it.
     pub called_from: Option<Origin>,
     /// The call or jump itself.
@@ -123,15 +125,16 @@ fn panicking(name: &str) -> Option<Kind> {
     }
 }
 
-/// Finds them all, in the order of their addresses.
-pub fn find(program: &Program, origins: &Origins<'_>) -> Vec<Site> {
+/// Finds them all, in the order of their addresses. `after_boot` are the functions that can run when boot is over.
+pub fn find(program: &Program, origins: &Origins<'_>, after_boot: &HashSet<usize>) -> Vec<Site> {
     let sinks: HashMap<u64, Kind> = program
         .functions
         .iter()
         .filter_map(|function| Some((function.start, panicking(&function.name)?)))
         .collect();
     let mut sites = Vec::new();
-    for function in &program.functions {
+    for (number, function) in program.functions.iter().enumerate() {
+        let after_boot = after_boot.contains(&number);
         if sinks.contains_key(&function.start) || function.name.ends_with("rust_begin_unwind") {
             continue;
         }
@@ -145,7 +148,10 @@ pub fn find(program: &Program, origins: &Origins<'_>) -> Vec<Site> {
         for step in function.steps() {
             if is_abort(function, step) {
                 let chain = origins.chain(step.address());
-                sites.push(site(function, step, Kind::Abort, None, &chain));
+                sites.push(Site {
+                    after_boot,
+                    ..site(function, step, Kind::Abort, None, &chain)
+                });
             }
             let target = step.target().or_else(|| program.constant_target(step));
             let Some(&kind) = target.and_then(|target| sinks.get(&target)) else {
@@ -160,7 +166,10 @@ pub fn find(program: &Program, origins: &Origins<'_>) -> Vec<Site> {
                 kind => kind,
             };
             for location in locations(program, function, step, &returns) {
-                sites.push(site(function, step, kind, location, &chain));
+                sites.push(Site {
+                    after_boot,
+                    ..site(function, step, kind, location, &chain)
+                });
             }
         }
     }
@@ -246,6 +255,7 @@ fn site(function: &Function, step: Step<'_>, kind: Kind, location: Option<Origin
         origin,
         named,
         function: function.name.clone(),
+        after_boot: false,
         called_from,
         address: step.address(),
     }

@@ -5,17 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::sites::{Kind, Site};
 use crate::program::is_ours;
 
-/// How many of each kind.
+/// How many of each kind, and how many that can be reached when boot is over.
 #[derive(Clone, Copy, Default)]
-struct Row([usize; Kind::ALL.len()]);
+struct Row {
+    kinds: [usize; Kind::ALL.len()],
+    after_boot: usize,
+}
 
 impl Row {
-    fn add(&mut self, kind: Kind) {
-        self.0[kind as usize] += 1;
+    fn add(&mut self, site: &Site) {
+        self.kinds[site.kind as usize] += 1;
+        self.after_boot += usize::from(site.after_boot);
     }
 
     fn total(self) -> usize {
-        self.0.iter().sum()
+        self.kinds.iter().sum()
     }
 
     fn cells(self) -> String {
@@ -26,10 +30,12 @@ impl Row {
                 count.to_string()
             }
         };
-        self.0
+        let kinds: String = self
+            .kinds
             .iter()
             .map(|&count| format!(" {} |", shown(count)))
-            .collect()
+            .collect();
+        format!(" {} | {} |{kinds}", self.total(), shown(self.after_boot))
     }
 }
 
@@ -55,18 +61,18 @@ impl Counts {
                 .len(),
         };
         for site in sites {
-            counts.all.add(site.kind);
+            counts.all.add(site);
             counts
                 .crates
                 .entry(site.crate_name.clone())
                 .or_default()
-                .add(site.kind);
+                .add(site);
             if is_ours(&site.crate_name) {
                 counts
                     .files
                     .entry(site.origin.file.clone())
                     .or_default()
-                    .add(site.kind);
+                    .add(site);
             }
         }
         counts
@@ -82,6 +88,19 @@ impl Counts {
         self.places
     }
 
+    /// Sites in functions that can run when boot is over.
+    pub fn after_boot(&self) -> usize {
+        self.all.after_boot
+    }
+
+    /// Sites by crate that can be reached when boot is over.
+    pub fn crates_after_boot(&self) -> BTreeMap<String, usize> {
+        let reached = self.crates.iter().filter(|(_, row)| row.after_boot != 0);
+        reached
+            .map(|(name, row)| (name.clone(), row.after_boot))
+            .collect()
+    }
+
     /// Sites by crate.
     pub fn crates(&self) -> BTreeMap<String, usize> {
         let total = |(name, row): (&String, &Row)| (name.clone(), row.total());
@@ -93,14 +112,10 @@ impl Counts {
         let mut text = head("crate");
         for ours in [true, false] {
             for (name, row) in self.crates.iter().filter(|(name, _)| is_ours(name) == ours) {
-                text.push_str(&format!("| {name} | {} |{}\n", row.total(), row.cells()));
+                text.push_str(&format!("| {name} |{}\n", row.cells()));
             }
         }
-        text.push_str(&format!(
-            "| **all** | **{}** |{}\n",
-            self.total(),
-            self.all.cells()
-        ));
+        text.push_str(&format!("| **all** |{}\n", self.all.cells()));
         text
     }
 
@@ -108,7 +123,7 @@ impl Counts {
     pub fn by_file(&self) -> String {
         let mut text = head("file");
         for (file, row) in &self.files {
-            text.push_str(&format!("| {file} | {} |{}\n", row.total(), row.cells()));
+            text.push_str(&format!("| {file} |{}\n", row.cells()));
         }
         text
     }
@@ -120,7 +135,7 @@ fn head(first: &str) -> String {
         .map(|kind| format!(" {} |", kind.name()))
         .collect();
     format!(
-        "| {first} | sites |{kinds}\n|---|---|{}\n",
+        "| {first} | sites | after boot |{kinds}\n|---|---|---|{}\n",
         "---|".repeat(Kind::ALL.len())
     )
 }

@@ -81,7 +81,8 @@ impl Step<'_> {
 }
 
 impl Function {
-    pub(super) fn decode(name: String, start: u64, code: &[u8]) -> Function {
+    /// Disassembles a function's code.
+    pub fn decode(name: String, start: u64, code: &[u8]) -> Function {
         let instructions: Vec<Instruction> = Decoder::with_ip(64, code, start, DecoderOptions::NONE)
             .into_iter()
             .collect();
@@ -294,5 +295,55 @@ fn constant(instruction: &Instruction) -> Option<u64> {
             Some(instruction.ip_rel_memory_address())
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use iced_x86::Register;
+
+    use super::Function;
+
+    /// Two ways that leave different constants in a register meet in one call.
+    #[test]
+    fn constants_of_each_way_to_a_call_are_found() {
+        #[rustfmt::skip]
+        let code = [
+            0x85, 0xf6,                   // test esi, esi
+            0x74, 0x07,                   // je 0xb
+            0xbf, 0x11, 0x11, 0x00, 0x00, // mov edi, 0x1111
+            0xeb, 0x05,                   // jmp 0x10
+            0xbf, 0x22, 0x22, 0x00, 0x00, // mov edi, 0x2222
+            0x48, 0x89, 0xf8,             // mov rax, rdi
+            0xe8, 0x00, 0x00, 0x00, 0x00, // call
+        ];
+        let function = Function::decode("sample".into(), 0x1000, &code);
+        let call = function.index_of(0x1013).expect("it begins there");
+        let constants = |register| function.constants_in(call, register, &|_| true);
+        assert_eq!(constants(Register::RDI), [Some(0x1111), Some(0x2222)]);
+        assert_eq!(
+            constants(Register::RAX),
+            [Some(0x1111), Some(0x2222)],
+            "through a copy"
+        );
+        assert_eq!(constants(Register::RSI), [None], "what came as an argument");
+    }
+
+    #[test]
+    fn a_call_ends_what_is_known_of_the_registers_it_may_change() {
+        #[rustfmt::skip]
+        let code = [
+            0xbf, 0x11, 0x11, 0x00, 0x00, // mov edi, 0x1111
+            0xbb, 0x22, 0x22, 0x00, 0x00, // mov ebx, 0x2222
+            0xe8, 0x00, 0x00, 0x00, 0x00, // call
+            0xc3,                         // ret
+        ];
+        let function = Function::decode("sample".into(), 0x1000, &code);
+        let after = function.index_of(0x100f).expect("it begins there");
+        assert_eq!(function.constants_in(after, Register::RDI, &|_| true), [None]);
+        assert_eq!(
+            function.constants_in(after, Register::RBX, &|_| true),
+            [Some(0x2222)]
+        );
     }
 }

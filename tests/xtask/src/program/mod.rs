@@ -47,6 +47,18 @@ struct Word {
 }
 
 impl Program {
+    /// A program of these functions and nothing else.
+    #[cfg(test)]
+    pub fn of(functions: Vec<Function>) -> Program {
+        let mut program = Program {
+            sections: Vec::new(),
+            functions,
+            returns: Vec::new(),
+        };
+        program.returns = program.find_returns();
+        program
+    }
+
     /// Takes an ELF apart.
     pub fn parse(file: &[u8]) -> Result<Program> {
         let elf = ElfFile64::<LittleEndian>::parse(file)?;

@@ -242,3 +242,70 @@ fn based(step: Step<'_>, state: &State) -> Option<i64> {
     let base = state.copy_of(instruction.memory_base())?;
     Some(base - instruction.memory_displacement64() as i64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Frame, frame};
+    use crate::program::{Function, Program};
+
+    fn frame_of(code: &[u8]) -> (Frame, Program) {
+        let program = Program::of(vec![Function::decode("sample".into(), 0x1000, code)]);
+        (frame(&program, &program.functions[0]), program)
+    }
+
+    #[test]
+    fn pushes_and_subtractions_are_added_up_to_each_call() {
+        #[rustfmt::skip]
+        let code = [
+            0x55,                         // push rbp
+            0x48, 0x89, 0xe5,             // mov rbp, rsp
+            0x53,                         // push rbx
+            0x48, 0x83, 0xec, 0x28,       // sub rsp, 0x28
+            0xe8, 0x00, 0x00, 0x00, 0x00, // call
+            0x48, 0x8d, 0x65, 0xf8,       // lea rsp, [rbp - 8]
+            0x5b,                         // pop rbx
+            0x5d,                         // pop rbp
+            0xe9, 0x00, 0x10, 0x00, 0x00, // jmp elsewhere
+        ];
+        let (frame, program) = frame_of(&code);
+        let at = |address| frame.at[&program.functions[0].index_of(address).expect("it begins there")];
+        assert_eq!(at(0x1009), 8 + 8 + 0x28, "at the call");
+        assert_eq!(at(0x1014), 0, "a jump in last place has given everything back");
+        assert_eq!((frame.deepest, frame.doubts.len()), (8 + 8 + 0x28, 0));
+    }
+
+    #[test]
+    fn a_frame_made_page_by_page_has_its_whole_size() {
+        #[rustfmt::skip]
+        let code = [
+            0x4c, 0x8d, 0x9c, 0x24, 0x00, 0xd0, 0xff, 0xff, // lea r11, [rsp - 0x3000]
+            0x48, 0x81, 0xec, 0x00, 0x10, 0x00, 0x00,       // sub rsp, 0x1000
+            0x48, 0xc7, 0x04, 0x24, 0x00, 0x00, 0x00, 0x00, // mov qword [rsp], 0
+            0x4c, 0x39, 0xdc,                               // cmp rsp, r11
+            0x75, 0xec,                                     // jne to the subtraction
+            0x48, 0x83, 0xec, 0x10,                         // sub rsp, 0x10
+            0xc3,                                           // ret
+        ];
+        let (frame, _) = frame_of(&code);
+        assert_eq!((frame.deepest, frame.doubts.len()), (0x3010, 0));
+    }
+
+    #[test]
+    fn a_stack_that_grows_without_end_is_no_number() {
+        // push rax; jmp to it
+        let (frame, _) = frame_of(&[0x50, 0xeb, 0xfd]);
+        assert_eq!(frame.doubts.len(), 1);
+    }
+
+    #[test]
+    fn what_follows_a_change_of_stacks_is_not_counted_here() {
+        #[rustfmt::skip]
+        let code = [
+            0x50,                         // push rax
+            0x48, 0x89, 0xfc,             // mov rsp, rdi
+            0xe9, 0x00, 0x10, 0x00, 0x00, // jmp elsewhere
+        ];
+        let (frame, _) = frame_of(&code);
+        assert_eq!((frame.deepest, frame.at.get(&2)), (8, None));
+    }
+}

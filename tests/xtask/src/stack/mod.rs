@@ -9,7 +9,7 @@ mod frames;
 mod indirect;
 mod rules;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 
 use anyhow::{Context, Result};
@@ -23,7 +23,7 @@ use crate::report;
 
 use calls::Calls;
 use depth::Depths;
-use rules::{Rules, fits};
+use rules::{Root, Rules, fits};
 
 /// What to show.
 #[derive(Args)]
@@ -114,11 +114,7 @@ pub fn measure(house: &House) -> Result<Found> {
     }
     let mut deepest = Vec::new();
     for root in &rules.root {
-        let pattern = [root.function.clone()];
-        let mut functions = (0..program.functions.len())
-            .filter(|&function| fits(&pattern, &program.functions[function].name))
-            .collect::<Vec<_>>();
-        let Some(function) = functions.pop().filter(|_| functions.is_empty()) else {
+        let Some(function) = root_function(&program, root) else {
             doubts.push(format!(
                 "{}: not one function is called {}",
                 root.name, root.function
@@ -137,6 +133,30 @@ pub fn measure(house: &House) -> Result<Found> {
         });
     }
     Ok(Found { deepest, doubts })
+}
+
+/// The one function that a root names.
+fn root_function(program: &Program, root: &Root) -> Option<usize> {
+    let pattern = [root.function.clone()];
+    let mut functions =
+        (0..program.functions.len()).filter(|&function| fits(&pattern, &program.functions[function].name));
+    let function = functions.next()?;
+    functions.next().is_none().then_some(function)
+}
+
+/// The functions that can run when boot is over.
+pub fn after_boot(house: &House, program: &Program) -> Result<HashSet<usize>> {
+    let rules = Rules::read(house)?;
+    let calls = Calls::read(program, &rules);
+    let roots = rules.root.iter().filter(|root| root.after_boot);
+    let mut open: Vec<usize> = roots.filter_map(|root| root_function(program, root)).collect();
+    let mut reached = HashSet::new();
+    while let Some(function) = open.pop() {
+        if reached.insert(function) {
+            open.extend(calls.edges[function].iter().map(|edge| edge.to));
+        }
+    }
+    Ok(reached)
 }
 
 /// Bytes by root, for the budget.

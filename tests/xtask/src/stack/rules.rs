@@ -39,6 +39,9 @@ pub struct Root {
     /// Bytes that are on the stack before the function begins.
     #[serde(default)]
     pub before: u64,
+    /// Whether it goes on when boot is over, and boots nothing itself.
+    #[serde(default)]
+    pub after_boot: bool,
 }
 
 /// What a panic runs. It is no part of the ways: one at the deepest place is added to each stack.
