@@ -413,10 +413,7 @@ impl<M: Machine> Kernel<M> {
         let before = vcpu
             .stops
             .fetch_and(!(stop::BLOCKED | stop::POLLING), Ordering::SeqCst);
-        if before & stop::POLLING != 0 {
-            // An interrupt ends a poll as well: the guest may poll for what its handler must do first.
-            vcpu.polling.store(0, Ordering::SeqCst);
-        }
+        // An interrupt ends a poll as well: the guest may poll for what its handler must do first.
         if before & (stop::BLOCKED | stop::POLLING) != 0 {
             self.reconsider(vcpu);
         } else {

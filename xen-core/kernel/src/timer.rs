@@ -144,7 +144,6 @@ impl<M: Machine> Kernel<M> {
             self.send_virq(vcpu.domain(), vcpu.index, virq::TIMER);
         }
         if polled {
-            vcpu.polling.store(0, Ordering::SeqCst);
             vcpu.stops.fetch_and(!stop::POLLING, Ordering::SeqCst);
             self.reconsider(vcpu);
         }

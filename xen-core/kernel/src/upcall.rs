@@ -12,7 +12,7 @@ use crate::lapic::{Command, Effect};
 use crate::vcpu::stop;
 
 /// `HVM_PARAM_CALLBACK_IRQ`.
-const CALLBACK_PARAMETER: usize = 0;
+pub(crate) const CALLBACK_PARAMETER: usize = 0;
 /// Its delivery type, in bits 56-63, for a vector of all vCPUs.
 const CALLBACK_VECTOR: u64 = 2;
 
@@ -68,7 +68,9 @@ impl<M: Machine> Kernel<M> {
 
     /// A vector is set for all vCPUs' callback (`HVM_PARAM_CALLBACK_IRQ`).
     pub fn set_callback(&self, domain: &Arc<Domain<M>>, value: u64) {
-        domain.hvm_parameters.lock()[CALLBACK_PARAMETER] = value;
+        let mut parameters = domain.hvm_parameters.lock();
+        parameters[CALLBACK_PARAMETER] = value;
+        // Under the lock: of two vCPUs that set it at once, the same one is last in both.
         domain.callback.store(value, Ordering::Release);
     }
 

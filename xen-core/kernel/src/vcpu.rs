@@ -103,7 +103,8 @@ pub struct Vcpu<M: Machine> {
     pub upcall_vector: AtomicU8,
     /// What it waits for in time.
     pub deadlines: Lock<Deadlines>,
-    /// The port (plus one) that SCHEDOP_poll waits for; `u32::MAX` for several; 0 for none.
+    /// The port (plus one) that SCHEDOP_poll waits for, or waited for last; `u32::MAX` for several. Written by the vCPU
+    /// itself only: whoever ends a poll may be late, when the next one has begun.
     pub polling: AtomicU32,
     /// Where its time went.
     pub runstate: Lock<Runstate>,

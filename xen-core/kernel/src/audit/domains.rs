@@ -11,6 +11,7 @@ use machine::sync::Lock;
 use super::{Auditor, Violation, holds};
 use crate::Kernel;
 use crate::domain::Domain;
+use crate::upcall::CALLBACK_PARAMETER;
 use crate::vcpu::{Place, stop};
 
 const TABLE: &str = "domains: the table is sorted, each number once";
@@ -18,6 +19,8 @@ const LIVES: &str = "domains: in the table until dead, and not after";
 const LEFT: &str = "domains: a dead one holds nothing any more";
 const STOPPED: &str = "domains: one that has shut down has stopped vCPUs";
 const PAUSES: &str = "domains: the toolstack's pauses are among all pauses";
+const COPIES: &str = "domains: the callback is the parameter's";
+const ALLOTTED: &str = "domains: vCPUs that are not allotted are down";
 const CLAIMS: &str = "claims: the total is the sum";
 
 /// Every domain that was ever entered in the table and still lives, in the table or not: held by a channel, a queue, a
@@ -96,7 +99,9 @@ impl<M: Machine> Auditor<M> {
                     runs.map_or(0, |vcpu| vcpu.index)
                 );
             }
+            check_copies(domain)?;
             if lifecycle.dead {
+                self.counted.ended += 1;
                 check_remains(domain, true)?;
             }
         }
@@ -119,6 +124,28 @@ fn check_pauses<M: Machine>(domain: &Domain<M>, dying: bool) -> Result<(), Viola
         "d{} has {pauses} pauses, {toolstack} of them the toolstack's{}",
         domain.id.0,
         if dying { " and one of its destruction" } else { "" }
+    );
+    Ok(())
+}
+
+/// What is kept in two places for readers without a lock, and what was never allotted.
+fn check_copies<M: Machine>(domain: &Domain<M>) -> Result<(), Violation> {
+    let id = domain.id.0;
+    let parameter = domain.hvm_parameters.lock()[CALLBACK_PARAMETER];
+    let callback = domain.callback.load(Ordering::Relaxed);
+    holds!(
+        parameter == callback,
+        COPIES,
+        "d{id} has callback {callback:#x}, and {parameter:#x} as the parameter for it"
+    );
+    let allotted = domain.allotted_vcpus.load(Ordering::Relaxed) as usize;
+    let up = domain.vcpus.iter().skip(allotted).find(|vcpu| vcpu.is_up());
+    holds!(
+        allotted <= domain.vcpus.len() && up.is_none(),
+        ALLOTTED,
+        "d{id} is allotted {allotted} of {} vCPUs, and vCPU {} is up",
+        domain.vcpus.len(),
+        up.map_or(0, |vcpu| vcpu.index)
     );
     Ok(())
 }

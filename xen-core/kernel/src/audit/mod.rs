@@ -28,7 +28,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use machine::Machine;
+use machine::{Machine, ProcessorId};
 
 use crate::Kernel;
 use crate::domain::Domain;
@@ -70,6 +70,8 @@ pub(crate) use holds;
 pub struct Audited {
     /// Domains that live, ended ones that somebody still holds among them.
     pub domains: u64,
+    /// Those among them that have ended.
+    pub ended: u64,
     /// Frames of the machine.
     pub frames: u64,
     /// Frames of stage-two tables.
@@ -152,6 +154,8 @@ pub struct Auditor<M: Machine> {
     vcpus: vcpus::Tally,
     counted: Audited,
     turn: usize,
+    /// Whether something waits to interrupt a processor, where that can be known from outside.
+    called: Option<fn(&M, ProcessorId) -> bool>,
 }
 
 impl<M: Machine> Default for Auditor<M> {
@@ -165,11 +169,20 @@ impl<M: Machine> Default for Auditor<M> {
             vcpus: vcpus::Tally::default(),
             counted: Audited::default(),
             turn: 0,
+            called: None,
         }
     }
 }
 
 impl<M: Machine> Auditor<M> {
+    /// One for a machine that can be asked whether something waits to interrupt a processor: more can be checked then.
+    pub fn knowing(called: fn(&M, ProcessorId) -> bool) -> Self {
+        Auditor {
+            called: Some(called),
+            ..Auditor::default()
+        }
+    }
+
     /// Check everything.
     ///
     /// # Errors

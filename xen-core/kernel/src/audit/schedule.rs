@@ -15,6 +15,8 @@ const OFF: &str = "schedule: a vCPU that may run is queued or runs";
 const BLOCKED: &str = "schedule: a vCPU that waits has nothing to wake it";
 const IDLE: &str = "schedule: no processor idles beside a vCPU that it may run";
 const PLACES: &str = "schedule: queues have a place set aside for each vCPU";
+const POLLS: &str = "schedule: a vCPU that polls has said for what";
+const BEHIND: &str = "schedule: who waits behind a running vCPU has an end of its slice in sight";
 const PINNED: &str = "schedule: a vCPU may run where it is queued";
 
 impl<M: Machine> Auditor<M> {
@@ -65,7 +67,7 @@ impl<M: Machine> Auditor<M> {
                 self.check_place(index, vcpu as u32)?;
             }
         }
-        Ok(())
+        self.check_slices(kernel)
     }
 
     fn check_place(&mut self, domain: usize, index: u32) -> Result<(), Violation> {
@@ -105,6 +107,11 @@ impl<M: Machine> Auditor<M> {
                 );
             }
         }
+        holds!(
+            stops & stop::POLLING == 0 || vcpu.polling.load(Ordering::SeqCst) != 0,
+            POLLS,
+            "d{id} v{index} polls for nothing, and nothing will wake it"
+        );
         // What is noted in the guest's own page may be the guest's own writing.
         if stops & (stop::BLOCKED | stop::POLLING) != 0 && stops & stop::DOWN == 0 {
             let (vector, nmi) = (vcpu.lapic.would_offer(), vcpu.nmi_pending.load(Ordering::SeqCst));
@@ -114,6 +121,31 @@ impl<M: Machine> Auditor<M> {
                 "d{id} v{index} ({stops:#x}) waits with vector {vector:?}{} for it",
                 if nmi { " and an NMI" } else { "" }
             );
+        }
+        Ok(())
+    }
+
+    /// Whoever makes a vCPU wait for a processor that runs another sees to it that the slice ends: by itself, or by calling
+    /// the processor, which then sees to it.
+    fn check_slices(&self, kernel: &Kernel<M>) -> Result<(), Violation> {
+        let Some(called) = self.called else { return Ok(()) };
+        for (number, processor) in kernel.processors.iter().enumerate() {
+            let Some((id, index)) = self.vcpus.running[number] else {
+                continue;
+            };
+            if processor.will_reconsider() || called(&kernel.machine, number) {
+                continue;
+            }
+            processor.each_queued(|vcpu| {
+                holds!(
+                    false,
+                    BEHIND,
+                    "d{} v{} waits in queue {number}, where d{id} v{index} runs and nothing will end that",
+                    vcpu.domain_id.0,
+                    vcpu.index
+                );
+                Ok(())
+            })?;
         }
         Ok(())
     }

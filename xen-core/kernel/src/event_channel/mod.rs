@@ -175,7 +175,7 @@ impl<M: Machine> Kernel<M> {
         let waits = |vcpu: &&Vcpu<M>| {
             // The port was marked by a locked instruction before this load; a poller stores this before it looks.
             let polling = vcpu.polling.load(Ordering::SeqCst);
-            polling != 0 && wanted(polling)
+            wanted(polling) && vcpu.stops.load(Ordering::SeqCst) & stop::POLLING != 0
         };
         for vcpu in domain.vcpus.iter().take(allotted).filter(waits) {
             if let Some(vcpu) = VcpuHandle::new(domain, vcpu.index) {
@@ -186,7 +186,6 @@ impl<M: Machine> Kernel<M> {
 
     /// A port that this vCPU polls for became pending: end its SCHEDOP_poll.
     pub fn unblock_poll(&self, vcpu: &VcpuHandle<M>) {
-        vcpu.polling.store(0, Ordering::SeqCst);
         if vcpu.stops.fetch_and(!stop::POLLING, Ordering::SeqCst) & stop::POLLING != 0 {
             self.reconsider(vcpu);
         }

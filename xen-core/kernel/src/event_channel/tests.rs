@@ -324,12 +324,11 @@ fn a_poll_ends_with_its_event_even_a_masked_one() {
         poller.polling.store(polling, Ordering::SeqCst);
         poller.stops.fetch_or(stop::POLLING, Ordering::SeqCst);
         kernel.send_event(&control, ours).unwrap();
-        let waits = poller.stops.load(Ordering::SeqCst) & stop::POLLING != 0;
-        (waits, poller.polling.load(Ordering::SeqCst))
+        poller.stops.load(Ordering::SeqCst) & stop::POLLING != 0
     };
-    assert_eq!(begin(theirs + 1), (false, 0));
-    assert_eq!(begin(u32::MAX), (false, 0));
-    assert_eq!(begin(theirs + 2), (true, theirs + 2), "another port");
+    assert!(!begin(theirs + 1));
+    assert!(!begin(u32::MAX));
+    assert!(begin(theirs + 2), "another port");
     assert_eq!(kernel.is_pending(&guest, theirs), Ok(true));
     assert_eq!(kernel.is_pending(&guest, theirs + 1), Ok(false));
     assert_eq!(kernel.is_pending(&guest, 64), Err(Error::EINVAL));

@@ -34,6 +34,11 @@ impl<M: Machine> Processor<M> {
         (programmed != NEVER).then_some(programmed)
     }
 
+    /// Whether the running vCPU's slice has an end, or it gives way anyhow.
+    pub(crate) fn will_reconsider(&self) -> bool {
+        self.slice_end().is_some() || self.reschedule.load(Ordering::Relaxed)
+    }
+
     /// When the running vCPU's slice ends.
     pub(crate) fn slice_end(&self) -> Option<Nanoseconds> {
         let slice_end = self.slice_end.load(Ordering::Relaxed);
@@ -49,6 +54,11 @@ impl<M: Machine> Processor<M> {
         change: impl FnOnce(&mut alloc::collections::VecDeque<VcpuHandle<M>>),
     ) {
         change(&mut self.queue.lock());
+    }
+
+    pub(crate) fn sabotage_slice(&self) {
+        self.slice_end.store(NEVER, Ordering::SeqCst);
+        self.reschedule.store(false, Ordering::SeqCst);
     }
 
     pub(crate) fn sabotage_idle(&self, idle: bool) {

@@ -613,3 +613,49 @@ fn who_was_called_for_one_vcpu_and_takes_another_calls_for_the_first() {
     on_processor(1, || kernel.step());
     assert_eq!(runs(&second), 1);
 }
+
+#[test]
+fn the_late_end_of_a_poll_does_not_make_the_next_one_deaf() {
+    let kernel = shared_kernel(2);
+    let domain = testing::domain(&kernel, 1, 1, 1);
+    let vcpu = testing::vcpu(&domain, 0);
+    let ports = [0; 2].map(|_| kernel.bind_ipi(&domain, 0).expect("a port"));
+    let poll = |vcpu: &TestVcpu, port: u32| {
+        vcpu.polling.store(port + 1, Ordering::SeqCst);
+        vcpu.stops.fetch_or(stop::POLLING, Ordering::SeqCst);
+    };
+    // Three that end polls; at each of their steps the vCPU, which runs elsewhere, has given up and polls anew.
+    let ends: [fn(&TestKernel, &TestVcpu); 3] = [
+        |kernel, vcpu| kernel.unblock(vcpu),
+        |kernel, vcpu| kernel.unblock_poll(vcpu),
+        |kernel, vcpu| {
+            kernel.machine.advance(1000);
+            let due = kernel.machine.now();
+            kernel.change_deadlines(vcpu, |deadlines| deadlines.poll = Some(due));
+            kernel.expire_timers();
+        },
+    ];
+    for (end, moment) in ends
+        .iter()
+        .flat_map(|end| (0..12).map(move |moment| (end, moment)))
+    {
+        *vcpu.place.lock() = Place::Running(1);
+        poll(&vcpu, ports[0]);
+        let seen = Arc::new(AtomicUsize::new(0));
+        let (steps, polls, next) = (seen.clone(), vcpu.clone(), ports[1]);
+        machine::fake::set_interleave(Some(Box::new(move || {
+            if steps.fetch_add(1, Ordering::SeqCst) == moment {
+                polls.polling.store(next + 1, Ordering::SeqCst);
+                polls.stops.fetch_or(stop::POLLING, Ordering::SeqCst);
+            }
+        })));
+        end(&kernel, &vcpu);
+        machine::fake::set_interleave(None);
+        // Whatever was left of it: the event that it waits for ends the second poll, if nothing else has.
+        kernel.send_event(&domain, ports[1]).expect("an open port");
+        let waits = vcpu.stops.load(Ordering::SeqCst) & stop::POLLING != 0;
+        assert!(!waits, "deaf after step {moment}");
+        let table = &domain.shared_info;
+        table.store_u64(2048, 0).expect("the pending bits");
+    }
+}

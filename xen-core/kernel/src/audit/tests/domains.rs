@@ -66,3 +66,25 @@ fn a_claim_that_was_miscounted() {
         },
     );
 }
+
+#[test]
+fn a_callback_that_is_not_the_parameters() {
+    breaks(
+        "domains: the callback is the parameter's",
+        &["d1 has callback 0x7"],
+        |house| {
+            house.domains[1].callback.store(7, Ordering::SeqCst);
+        },
+    );
+}
+
+#[test]
+fn a_vcpu_that_was_never_allotted() {
+    breaks(
+        "domains: vCPUs that are not allotted are down",
+        &["vCPU 1 is up"],
+        |house| {
+            house.domains[1].allotted_vcpus.store(1, Ordering::SeqCst);
+        },
+    );
+}

@@ -108,3 +108,38 @@ fn queue(house: &House, domain: usize) {
     assert_eq!(*vcpu.place.lock(), Place::Queued(0));
     assert_eq!(house.audit(), Ok(()));
 }
+
+#[test]
+fn a_poll_for_nothing() {
+    breaks(
+        "schedule: a vCPU that polls has said for what",
+        &["d1 v1 polls for nothing"],
+        |house| {
+            house.domains[1].vcpus[1]
+                .stops
+                .store(stop::POLLING, Ordering::SeqCst);
+        },
+    );
+}
+
+#[test]
+fn a_wait_without_an_end() {
+    let house = house();
+    queue(&house, 1);
+    house.kernel.processors[0].sabotage_slice();
+    let vcpu = &house.domains[2].vcpus[0];
+    vcpu.stops.store(0, Ordering::SeqCst);
+    *vcpu.place.lock() = Place::Running(0);
+    vcpu.runstate.lock().info.state = runstate::RUNNING;
+    while house.kernel.machine.take_interrupt().is_some() {}
+    assert_eq!(house.audit(), Ok(()), "unless it is known that nobody calls");
+    let mut auditor = Auditor::knowing(machine::fake::FakeMachine::interrupt_waits);
+    let violation = auditor.audit(&house.kernel).unwrap_err();
+    assert_eq!(
+        violation.to_string(),
+        "schedule: who waits behind a running vCPU has an end of its slice in sight: d1 v1 waits in queue 0, where d2 v0 \
+         runs and nothing will end that"
+    );
+    house.kernel.machine.kick(0);
+    assert!(auditor.audit(&house.kernel).is_ok());
+}
