@@ -163,7 +163,7 @@ impl Host {
             kernel,
             shape,
             tally: Tally::default(),
-            auditor: Auditor::default(),
+            auditor: Auditor::knowing(FakeMachine::interrupt_waits),
             frames_before,
         };
         host.reinforce();
@@ -383,6 +383,9 @@ impl Host {
         let kernel = self.kernel.clone();
         let mut told = Vec::new();
         match self.auditor.audit(&kernel) {
+            Ok(audited) if audited.ended != 0 => {
+                told.push(format!("domains: {} that have ended live on", audited.ended));
+            }
             Ok(audited) => self.tally.facts += facts(&audited),
             Err(violation) => told.push(violation.to_string()),
         }
@@ -438,6 +441,7 @@ impl Host {
 fn facts(audited: &Audited) -> u64 {
     let Audited {
         domains,
+        ended: _,
         frames,
         tables,
         leaves,

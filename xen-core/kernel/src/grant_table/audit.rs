@@ -34,6 +34,11 @@ impl<M: Machine> GrantTable<M> {
         self.table.lock().sabotage(reference, change);
     }
 
+    /// Change the first free handle, and how many are used.
+    pub(crate) fn sabotage_handles(&self, change: impl FnOnce(&mut u32, &mut u32)) {
+        self.maptrack.lock().sabotage(change);
+    }
+
     /// Change a mapping on record.
     pub(crate) fn sabotage_mapping(&self, handle: u32, change: impl FnOnce(&mut Mapping<M>)) {
         let mut maptrack = self.maptrack.lock();

@@ -190,3 +190,33 @@ impl House {
         find().unwrap()
     }
 }
+
+#[test]
+fn a_counter_that_is_off() {
+    breaks(
+        "frames: the counters agree with the frames",
+        &["frames are the core's", "are counted"],
+        |house| house.memory().sabotage_core_frames(1),
+    );
+}
+
+#[test]
+fn superpages_count_for_each_of_their_frames() {
+    let house = house();
+    let memory = house.memory();
+    let block = memory.allocate(1, FrameUse::Ram, Order::TWO_MIB).unwrap();
+    let first = block.frame();
+    let physmap = &house.domains[1].physmap;
+    physmap.populate(GuestFrame(0x800), block).unwrap();
+    assert_eq!(house.audit(), Ok(()));
+    // Split, with a hole in it.
+    drop(physmap.remove(&house.kernel.machine, GuestFrame(0x8ff)).unwrap());
+    assert_eq!(house.audit(), Ok(()));
+    memory.sabotage_count(HostFrame(first.0 + 0x1fe), 1);
+    let violation = house.audit().unwrap_err();
+    assert_eq!(violation.invariant, "frames: references are those of the holders");
+    assert!(
+        violation.found.contains("Populated at 0x9fe of d1"),
+        "{violation}"
+    );
+}

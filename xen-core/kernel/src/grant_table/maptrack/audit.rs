@@ -65,3 +65,12 @@ impl<M: Machine> Maptrack<M> {
         Ok(())
     }
 }
+
+/// Breaking things on purpose.
+#[cfg(test)]
+impl<M: Machine> Maptrack<M> {
+    /// Change the first free handle, and how many are used.
+    pub fn sabotage(&mut self, change: impl FnOnce(&mut u32, &mut u32)) {
+        change(&mut self.free, &mut self.used);
+    }
+}
