@@ -214,11 +214,6 @@ impl Memory {
         self.core_frames.fetch_add(by, Ordering::Relaxed);
     }
 
-    /// Change the counter of the core's frames.
-    pub fn sabotage_core_frames(&self, by: u64) {
-        self.core_frames.fetch_add(by, Ordering::Relaxed);
-    }
-
     /// Read a word of a frame, whoever has it.
     pub fn sabotage_read(&self, frame: HostFrame, offset: usize) -> u64 {
         assert!(offset + 8 <= PAGE_SIZE && offset.is_multiple_of(8) && (frame.0 as usize) < self.table.len());
