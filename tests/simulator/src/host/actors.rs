@@ -150,7 +150,7 @@ pub(super) fn end() {
 /// Give a domain's vCPUs programs, and the domain a mind. `started`: its vCPUs may run.
 pub(super) fn adopt(domain: &TestDomain, pages: u64, started: bool) {
     for (index, vcpu) in domain.vcpus.iter().enumerate() {
-        guest::install(&mut vcpu.context.lock(), domain, index as u32);
+        guest::install(&mut vcpu.context.lock(), domain, index as u32, pages);
         if started {
             vcpu.initialised.store(true, Ordering::SeqCst);
         }

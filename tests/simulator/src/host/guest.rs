@@ -11,6 +11,7 @@ use machine::virtual_cpu::register;
 use machine::{Exit, Machine};
 
 use super::actors::{self, on_stage};
+use super::paging::{self, Tables};
 use crate::attacker::{Attacker, Role};
 use crate::deed::Deed;
 use crate::request::Writes;
@@ -38,10 +39,13 @@ struct Program {
     vcpu: u32,
     attacker: Attacker,
     waiting: Option<Waiting>,
+    tables: Option<Tables>,
+    /// They were written once.
+    written: bool,
 }
 
 /// Give a vCPU its program.
-pub(super) fn install(context: &mut FakeVcpu, domain: &TestDomain, vcpu: u32) {
+pub(super) fn install(context: &mut FakeVcpu, domain: &TestDomain, vcpu: u32, pages: u64) {
     // One guest in three is a backend for the others.
     let role = match domain.id.0 {
         0 => Role::Control,
@@ -53,6 +57,8 @@ pub(super) fn install(context: &mut FakeVcpu, domain: &TestDomain, vcpu: u32) {
         vcpu,
         attacker: Attacker::new(role, 0, vcpu),
         waiting: None,
+        tables: Tables::of(pages),
+        written: false,
     };
     context.enter_flat_long_mode();
     context.set_program(Box::new(move |context| program.go_on(context)));
@@ -74,8 +80,6 @@ impl Program {
             }
             self.learn(context, &kernel, &domain);
         }
-        // A guest may run in whatever mode it likes; most of its calls are of use in this one only.
-        context.enter_flat_long_mode();
         self.act(context, &kernel, &domain)
     }
 
@@ -105,11 +109,16 @@ impl Program {
     fn act(&mut self, context: &mut FakeVcpu, kernel: &TestKernel, domain: &TestDomain) -> Exit {
         let machine = &kernel.machine;
         let (now, processor, vcpu) = (machine.now(), machine.current(), self.vcpu);
+        if let (Some(tables), false) = (self.tables, self.written) {
+            self.written = true;
+            tables.write(machine, domain);
+        }
         let attacker = &mut self.attacker;
         let deed = on_stage(|stage| {
             attacker.choose_by(stage.numbers);
             // What comes next in this step is chosen otherwise.
             stage.numbers.next();
+            let mut numbers = stage.numbers;
             let (knowledge, board) = stage.minds(domain.id)?;
             let deed = attacker.next(knowledge, board, now);
             if stage.remember {
@@ -122,6 +131,13 @@ impl Program {
                 Deed::Hypercall(_) => {}
                 Deed::Store { .. } => stage.deeds.stores += 1,
                 Deed::Exit(_) => stage.deeds.exits += 1,
+            }
+            let is_call = matches!(deed, Deed::Hypercall(_));
+            let mode = paging::choose(&mut numbers, is_call);
+            paging::set_privilege(&mut numbers, context);
+            match self.tables {
+                Some(tables) => tables.enter(mode, context),
+                None => context.enter_flat_long_mode(),
             }
             Some(deed)
         });

@@ -6,6 +6,7 @@
 mod actors;
 mod finish;
 mod guest;
+mod paging;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::scenario::{Shape, Style};
 
 /// Points that one stay in the core may take beyond [`STRETCH`]: above what any operation needs between two looks at the
 /// time, and below what anybody would notice. A longer stay is a failure.
-pub const LONGEST_STAY: u64 = 20_000;
+pub const LONGEST_STAY: u64 = 50_000;
 /// Nanoseconds after which the core cuts a long operation.
 const STRETCH: u64 = 500_000;
 /// Nanoseconds that a host waits for a deadline when nothing else happens: guests set timers to the end of time.
@@ -237,6 +238,9 @@ impl Host {
             failure::disarm(Source::Frames);
             failure::disarm(Source::Heap);
         }
+        if numbers.chance(1, 256) {
+            self.something_outside(&mut numbers);
+        }
         actors::choose_by(numbers);
         // The chosen processor, or the next one that has something to do.
         for turn in 0..self.shape.processors {
@@ -251,6 +255,20 @@ impl Host {
         }
         self.rouse();
         self.see_that_somebody_goes_on()
+    }
+
+    /// Devices: a key is pressed, a line is raised; and what they were told is forgotten before it fills the memory.
+    fn something_outside(&mut self, numbers: &mut Numbers) {
+        let machine = &self.kernel.machine;
+        machine.take_console();
+        machine.take_port_writes();
+        machine.take_completed_lines();
+        match numbers.below(4) {
+            0 => machine.type_console(b"x"),
+            _ => {
+                machine.raise_line(numbers.below(24) as u32);
+            }
+        }
     }
 
     /// Give a processor a turn.
