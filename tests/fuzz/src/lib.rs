@@ -4,7 +4,7 @@
 //! `cargo xtask fuzz`); the test of this package calls it with the kept corpus, in each run of the unit tests. A target
 //! panics when something does not hold that must; it does the same for the same bytes, each time.
 //!
-//! To add one (the simulator's, say: bytes to a scenario of whole hosts): a module here with the function and its seeds, a line
+//! To add one: a module here with the function and its seeds, a line
 //! in [`TARGETS`], three lines in `fuzz_targets/`, a `[[bin]]`, and `cargo run -p fuzz --example write_seeds`.
 
 pub mod boot_information;
@@ -15,6 +15,7 @@ pub mod hypercalls;
 pub mod input;
 pub mod instruction_decoder;
 pub mod kernel_image;
+pub mod simulator;
 mod store;
 pub mod store_messages;
 pub mod store_ring;
@@ -32,7 +33,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target {
         name: "boot_information",
         about: "what a boot loader leaves in memory",
@@ -74,6 +75,12 @@ pub const TARGETS: [Target; 9] = [
         about: "kernel files: ELF, bzImage and what is packed in them",
         run: kernel_image::run,
         seeds: kernel_image::seeds,
+    },
+    Target {
+        name: "simulator",
+        about: "whole hosts: attackers on simulated processors, step by step",
+        run: simulator::run,
+        seeds: simulator::seeds,
     },
     Target {
         name: "store_messages",

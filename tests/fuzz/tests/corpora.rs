@@ -66,6 +66,7 @@ corpora! {
     hypercalls
     instruction_decoder
     kernel_image
+    simulator
     store_messages
     store_ring
 }
