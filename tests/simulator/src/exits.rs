@@ -213,11 +213,25 @@ fn apic_value(maker: &mut Maker<'_>, offset: u32) -> u64 {
     }
 }
 
+/// Something that a driver of the I/O APIC would write: which register, or a pin's vector, trigger and destination.
+fn io_apic_value(maker: &mut Maker<'_>, offset: u32) -> u64 {
+    match offset {
+        0 if maker.numbers.chance(7, 8) => maker.numbers.within(0x10, 0x3f),
+        0x10 if maker.numbers.chance(7, 8) => {
+            let mode = maker
+                .numbers
+                .pick(&[0, 0, 0, 1 << 15, 1 << 15, 1 << 13, 1 << 11, 1 << 16]);
+            maker.numbers.within(16, 255) | mode
+        }
+        _ => maker.numbers.word(),
+    }
+}
+
 /// An interprocessor interrupt: fixed, lowest priority, NMI, INIT, start-up, or modes that do not exist.
 fn command(maker: &mut Maker<'_>, vector: u64) -> u64 {
     let mode = maker
         .numbers
-        .weighted(&[(0, 12), (1, 3), (2, 1), (3, 1), (4, 3), (5, 1), (6, 2), (7, 1)]);
+        .weighted(&[(0, 12), (1, 3), (2, 1), (3, 1), (4, 3), (5, 2), (6, 6), (7, 1)]);
     let vector = if maker.numbers.chance(1, 16) {
         maker.numbers.below(16)
     } else {
@@ -324,7 +338,10 @@ const INSTRUCTIONS: [(&[u8], bool); 26] = [
 fn fault(maker: &mut Maker<'_>, exit: &mut GuestExit) -> Exit {
     let (address, device) = match maker.numbers.below(8) {
         0..3 => (APIC_PAGE + u64::from(maker.numbers.pick(&X2APIC)), true),
-        3 => (IO_APIC_PAGE + maker.numbers.pick(&[0, 0x10, 0x20, 0x40, 4]), true),
+        3 => (
+            IO_APIC_PAGE + maker.numbers.pick(&[0, 0, 0, 0x10, 0x10, 0x10, 0x20, 4]),
+            true,
+        ),
         4 | 5 => (maker.frame_of(Use::Hole) << 12 | maker.numbers.below(4096), false),
         6 => (
             maker.frame_of(Use::Grant) << 12 | maker.numbers.below(4096),
@@ -333,10 +350,11 @@ fn fault(maker: &mut Maker<'_>, exit: &mut GuestExit) -> Exit {
         _ => (maker.numbers.word() & 0x000f_ffff_ffff_ffff, false),
     };
     let (code, write) = maker.numbers.pick(&INSTRUCTIONS);
-    let value = if address & !0xfff == APIC_PAGE {
-        apic_value(maker, (address & 0xfff) as u32)
-    } else {
-        maker.numbers.word()
+    let offset = (address & 0xfff) as u32;
+    let value = match address & !0xfff {
+        APIC_PAGE => apic_value(maker, offset),
+        IO_APIC_PAGE => io_apic_value(maker, offset),
+        _ => maker.numbers.word(),
     };
     set(exit, register::RBX, address);
     set(exit, register::RAX, value);

@@ -8,6 +8,7 @@
 //! | `cargo xtask panics` | the places in the core from which a panic can be reached, counted and listed |
 //! | `cargo xtask stack` | the deepest way through each of the core's stacks |
 //! | `cargo xtask budget` | whether size, panic sites and stacks are within `tests/budgets/core.toml` |
+//! | `cargo xtask coverage` | lines and branches of the kernel that the simulator's attackers reach |
 //! | `cargo xtask sim` | the kernel on simulated processors, attacked from a seed; `target/simulator` |
 //! | `cargo xtask fuzz` | what coverage-guided fuzzing found, in `target/fuzz` |
 //! | `cargo xtask status` | the figures in `docs/STATUS.md` |
@@ -18,6 +19,7 @@ mod boots;
 mod budget;
 mod command;
 mod core_image;
+mod coverage;
 mod cpio;
 mod emulator;
 mod figures;
@@ -67,6 +69,8 @@ enum Command {
     Stack(stack::StackArguments),
     /// Compare the core's size, panic sites and stacks with what they may be.
     Budget(budget::BudgetArguments),
+    /// Which lines and branches of the kernel simulated attackers reach.
+    Coverage(coverage::CoverageArguments),
     /// Attack the kernel on simulated processors: see `cargo xtask sim --help`.
     #[command(disable_help_flag = true)]
     Sim(sim::SimArguments),
@@ -98,6 +102,7 @@ fn dispatch(command: Command) -> Result<bool> {
         Command::Panics(arguments) => panics::panics(&house, &arguments),
         Command::Stack(arguments) => stack::stack(&house, &arguments),
         Command::Budget(arguments) => budget::budget(&house, &arguments),
+        Command::Coverage(arguments) => coverage::coverage(&house, &arguments),
         Command::Sim(arguments) => sim::sim(&house, &arguments),
         Command::Fuzz(arguments) => fuzz::fuzz(&house, &arguments),
         Command::Status => status::update(&house).map(|()| true),

@@ -243,7 +243,13 @@ pub(super) fn make_guest(kernel: &TestKernel, shape: &Shape, numbers: &mut Numbe
         domain.physmap.populate(GuestFrame(frame), page).ok()?;
     }
     adopt(&domain, shape.pages, true);
-    for vcpu in &domain.vcpus {
+    // In half of them the first vCPU has to start the others, as kernels do.
+    let up = if numbers.chance(1, 2) {
+        1
+    } else {
+        domain.vcpus.len()
+    };
+    for vcpu in domain.vcpus.iter().take(up) {
         vcpu.stops.fetch_and(!stop::DOWN, Ordering::SeqCst);
     }
     domain.toolstack_pauses.store(0, Ordering::SeqCst);

@@ -34,6 +34,8 @@ const STRETCH: u64 = 500_000;
 const LONGEST_WAIT: u64 = 10_000_000_000;
 /// Deadlines that a host waits for one after the other: some guests' timers tick for nobody.
 const PATIENCE: u32 = 4;
+/// Interrupt lines of the machine.
+const LINES: u32 = 24;
 /// Turns in a row in which every processor only waited for another: nobody will ever go on.
 const STUCK: u32 = 256;
 /// Turns within which all processors reach a place where nothing is under way.
@@ -266,7 +268,9 @@ impl Host {
         match numbers.below(4) {
             0 => machine.type_console(b"x"),
             _ => {
-                machine.raise_line(numbers.below(24) as u32);
+                // One that somebody listens to, if there is any.
+                let first = numbers.below(u64::from(LINES)) as u32;
+                (first..first + LINES).any(|line| machine.raise_line(line % LINES));
             }
         }
     }
