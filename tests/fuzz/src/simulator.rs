@@ -12,9 +12,13 @@ const MOST_STEPS: usize = 256;
 /// # Panics
 /// When an invariant does not hold.
 pub fn run(data: &[u8]) {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    // A machine that is switched off is left by a panic of its own, which is no failure.
+    ONCE.call_once(simulator::host::catch_panics);
     let scenario = Scenario::from_bytes(&data[..data.len().min(8 + 8 * MOST_STEPS)]);
     let report = run::run(&scenario, false);
     if let Some(failure) = report.failure {
+        eprintln!("step {}: {}", failure.steps, failure.message);
         panic!("step {}: {}", failure.steps, failure.message);
     }
 }

@@ -160,7 +160,9 @@ fn build(house: &House, target: &str, sanitizer: Sanitizer) -> Result<PathBuf> {
         .arg(&folder)
         .arg(target)
         // Whole-program optimisation would take minutes and gain little.
-        .env("CARGO_PROFILE_RELEASE_LTO", "off");
+        .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        // A simulated machine is switched off by a panic of its own.
+        .env("CARGO_PROFILE_RELEASE_PANIC", "unwind");
     command::output(&mut cargo)?;
     Ok(folder.join(TRIPLE).join("release").join(target))
 }

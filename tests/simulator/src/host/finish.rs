@@ -82,6 +82,12 @@ impl Host {
             self.turn(processor, u64::MAX)?;
         }
         self.settle()?;
+        // The processors leave: what their stacks hold is given back in order.
+        self.on.store(false, Ordering::SeqCst);
+        for processor in 0..self.shape.processors {
+            kernel.machine.kick(processor);
+            self.turn(processor, u64::MAX)?;
+        }
         let left = kernel.domains.count();
         if left != 0 {
             return Err(self.failed(format!("end: {left} domains are left")));

@@ -10,6 +10,7 @@ mod paging;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kernel::Kernel;
 use kernel::audit::{Audited, Auditor};
@@ -117,6 +118,8 @@ pub struct Host {
     kernel: Arc<TestKernel>,
     /// Gone once the machine failed.
     turns: Option<Turns>,
+    /// Processors run until this is over.
+    on: Arc<AtomicBool>,
     shape: Shape,
     numbers: Numbers,
     /// How each processor's last turn ended.
@@ -159,9 +162,10 @@ impl Host {
         if shape.watch_locks {
             order::watch(lock_order(), shape.processors);
         }
-        let on_processors = kernel.clone();
+        let on = Arc::new(AtomicBool::new(true));
+        let (on_processors, still_on) = (kernel.clone(), on.clone());
         let turns = Turns::new(shape.processors, move |_| {
-            loop {
+            while still_on.load(Ordering::SeqCst) {
                 on_processors.step();
             }
         });
@@ -169,6 +173,7 @@ impl Host {
             stops: vec![Stop::Idle; shape.processors],
             stays: vec![0; shape.processors],
             turns: Some(turns),
+            on,
             numbers: Numbers::part(seed, 0xc10c),
             kernel,
             shape,
