@@ -17,6 +17,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::compare::{self, Compared, Frames};
 use super::import::{copy, told};
+use super::play;
 use super::script::{Disagreement, Noted};
 use super::{Caller, Model};
 use crate::deed::Deed;
@@ -223,6 +224,20 @@ impl<'k> Agreement<'k> {
                 Err(format!("free frames: the core has {core}, the model {model}"))
             }
         })
+    }
+
+    /// All domains end, and everything is free again.
+    ///
+    /// # Errors
+    /// What is not.
+    pub fn end(self, kernel: &TestKernel) -> Result<(), Box<Disagreement>> {
+        play::end_all(kernel);
+        let left = play::used_frames(kernel) - self.model.told.unknown_frames;
+        if left == 0 {
+            Ok(())
+        } else {
+            self.differs(format!("{left} frames are not free after all domains have ended"))
+        }
     }
 
     fn differs<T>(&self, what: String) -> Result<T, Box<Disagreement>> {

@@ -24,6 +24,7 @@ mod mapping;
 mod memory;
 mod pending;
 mod placement;
+mod play;
 mod reservation;
 mod scheduling;
 mod script;
@@ -44,6 +45,7 @@ use hypercall_abi::{DomainId, Error};
 pub use agreement::Agreement;
 pub use domain::Domain;
 pub use memory::{Entry, House, Kind, Map, Page, PageReference};
+pub use play::{Played, play, play_and_compare};
 pub use script::Disagreement;
 pub use vcpu::Vcpu;
 

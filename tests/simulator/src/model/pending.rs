@@ -121,11 +121,8 @@ impl Model {
         for index in 0..self.at(domain).vcpus().len() as u32 {
             let vcpu = self.vcpu_mut(domain, index);
             let waits_for = |port: u32| vcpu.polling == port.wrapping_add(1) || vcpu.polling == u32::MAX;
-            if vcpu.polling == 0 || !port.is_none_or(waits_for) {
-                continue;
-            }
-            vcpu.polling = 0;
-            if std::mem::take(&mut vcpu.polls) {
+            if vcpu.polls && port.is_none_or(waits_for) {
+                vcpu.polls = false;
                 self.reconsider(domain, index);
             }
         }

@@ -73,8 +73,8 @@ impl Model {
         let waits = ready == Ok(false) && !self.has_work(me, index);
         let vcpu = self.vcpu_mut(me, index);
         vcpu.polls = waits;
-        vcpu.polling = if waits { polling } else { 0 };
         if waits {
+            vcpu.polling = polling;
             vcpu.poll_end = (request.timeout != 0).then_some(request.timeout);
         }
         ready.map(|_| ())
@@ -122,7 +122,7 @@ impl Model {
         }
         if polled {
             let vcpu = self.vcpu_mut(domain, index);
-            (vcpu.polling, vcpu.polls) = (0, false);
+            vcpu.polls = false;
             self.reconsider(domain, index);
         }
     }

@@ -31,7 +31,7 @@ pub struct Vcpu {
     pub polls: bool,
     /// The domain has shut down.
     pub shut_down: bool,
-    /// The port (plus one) that it polls for; all ones for several; 0 for none.
+    /// The port (plus one) that it polls for, or did; all ones for several.
     pub polling: u32,
     /// It waits for a processor.
     pub queued: bool,
@@ -220,9 +220,6 @@ impl Model {
     /// Something happened that ends a vCPU's wait, for an event or in a poll.
     pub(super) fn unblock(&mut self, domain: u16, index: u32) {
         let vcpu = self.vcpu_mut(domain, index);
-        if vcpu.polls {
-            vcpu.polling = 0;
-        }
         let waited = vcpu.blocked || vcpu.polls;
         (vcpu.blocked, vcpu.polls) = (false, false);
         if waited {
