@@ -8,6 +8,8 @@
 //! | `cargo xtask panics` | the places in the core from which a panic can be reached, counted and listed |
 //! | `cargo xtask stack` | the deepest way through each of the core's stacks |
 //! | `cargo xtask budget` | whether size, panic sites and stacks are within `tests/budgets/core.toml` |
+//! | `cargo xtask miri` | the unit tests of what is `unsafe`, interpreted |
+//! | `cargo xtask loom` | models of lock-free code, run in every order |
 //! | `cargo xtask fuzz` | what coverage-guided fuzzing found, in `target/fuzz` |
 //! | `cargo xtask status` | the figures in `docs/STATUS.md` |
 //!
@@ -15,6 +17,7 @@
 
 mod boots;
 mod budget;
+mod careful;
 mod command;
 mod core_image;
 mod cpio;
@@ -64,6 +67,10 @@ enum Command {
     Stack(stack::StackArguments),
     /// Compare the core's size, panic sites and stacks with what they may be.
     Budget(budget::BudgetArguments),
+    /// Interpret the unit tests of the crates that hold `unsafe`: no undefined behaviour.
+    Miri(careful::CarefulArguments),
+    /// Run the models of lock-free code in every order.
+    Loom(careful::CarefulArguments),
     /// Fuzz a target for a while, or list the targets.
     Fuzz(fuzz::FuzzArguments),
     /// Count lines, measure images and write docs/STATUS.md from the last runs' figures.
@@ -92,6 +99,8 @@ fn dispatch(command: Command) -> Result<bool> {
         Command::Panics(arguments) => panics::panics(&house, &arguments),
         Command::Stack(arguments) => stack::stack(&house, &arguments),
         Command::Budget(arguments) => budget::budget(&house, &arguments),
+        Command::Miri(arguments) => careful::miri(&house, &arguments),
+        Command::Loom(arguments) => careful::loom(&house, &arguments),
         Command::Fuzz(arguments) => fuzz::fuzz(&house, &arguments),
         Command::Status => status::update(&house).map(|()| true),
     }
