@@ -10,6 +10,8 @@
 //! | `cargo xtask budget` | whether size, panic sites and stacks are within `tests/budgets/core.toml` |
 //! | `cargo xtask coverage` | lines and branches of the kernel that the simulator's attackers reach |
 //! | `cargo xtask sim` | the kernel on simulated processors, attacked from a seed; `target/simulator` |
+//! | `cargo xtask miri` | the unit tests of what is `unsafe`, interpreted |
+//! | `cargo xtask loom` | models of lock-free code, run in every order |
 //! | `cargo xtask fuzz` | what coverage-guided fuzzing found, in `target/fuzz` |
 //! | `cargo xtask status` | the figures in `docs/STATUS.md` |
 //!
@@ -17,6 +19,7 @@
 
 mod boots;
 mod budget;
+mod careful;
 mod command;
 mod core_image;
 mod coverage;
@@ -74,6 +77,10 @@ enum Command {
     /// Attack the kernel on simulated processors: see `cargo xtask sim --help`.
     #[command(disable_help_flag = true)]
     Sim(sim::SimArguments),
+    /// Interpret the unit tests of the crates that hold `unsafe`: no undefined behaviour.
+    Miri(careful::CarefulArguments),
+    /// Run the models of lock-free code in every order.
+    Loom(careful::CarefulArguments),
     /// Fuzz a target for a while, or list the targets.
     Fuzz(fuzz::FuzzArguments),
     /// Count lines, measure images and write docs/STATUS.md from the last runs' figures.
@@ -104,6 +111,8 @@ fn dispatch(command: Command) -> Result<bool> {
         Command::Budget(arguments) => budget::budget(&house, &arguments),
         Command::Coverage(arguments) => coverage::coverage(&house, &arguments),
         Command::Sim(arguments) => sim::sim(&house, &arguments),
+        Command::Miri(arguments) => careful::miri(&house, &arguments),
+        Command::Loom(arguments) => careful::loom(&house, &arguments),
         Command::Fuzz(arguments) => fuzz::fuzz(&house, &arguments),
         Command::Status => status::update(&house).map(|()| true),
     }

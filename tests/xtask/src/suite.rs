@@ -111,10 +111,15 @@ pub fn test(house: &House, arguments: &TestArguments) -> Result<bool> {
         run::print_figures(house);
         println!("{}", status::lines(house)?);
     }
+    Ok(add_up(&outcomes))
+}
+
+/// The last line of all tests; true when nothing failed.
+pub fn add_up(outcomes: &[Outcome]) -> bool {
     let passed: u32 = outcomes.iter().map(|outcome| outcome.passed).sum();
     let failed: u32 = outcomes.iter().map(|outcome| outcome.failed).sum();
     println!("{passed} passed, {failed} failed");
-    Ok(failed == 0)
+    failed == 0
 }
 
 /// Something that either works or is one failure.
@@ -216,18 +221,19 @@ fn unit_tests(house: &House) -> Outcome {
         "unit tests by {}",
         if nextest { "nextest" } else { "cargo test" }
     ));
-    let counted = counted_tests(cargo);
+    let outcome = counted("unit tests", cargo);
     drop(activity);
-    match counted {
+    outcome
+}
+
+/// What came of a test runner.
+pub fn counted(title: &str, runner: Command) -> Outcome {
+    match counted_tests(runner) {
         Ok((passed, failed)) => {
-            Outcome::new(
-                "unit tests",
-                failed == 0,
-                &format!("{passed} passed, {failed} failed"),
-            );
+            Outcome::new(title, failed == 0, &format!("{passed} passed, {failed} failed"));
             Outcome { passed, failed }
         }
-        Err(error) => Outcome::new("unit tests", false, &format!("{error:#}")),
+        Err(error) => Outcome::new(title, false, &format!("{error:#}")),
     }
 }
 

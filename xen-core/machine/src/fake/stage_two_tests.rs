@@ -11,7 +11,8 @@ const OTHER: u16 = 6;
 
 fn setting() -> (FakeMachine, StageTwo<NestedPaging>, u64) {
     let machine = FakeMachine::new(&Configuration {
-        memory_mib: 8,
+        // Interpreted, each byte takes its time.
+        memory_mib: if cfg!(miri) { 4 } else { 8 },
         ..Configuration::default()
     });
     let before = machine.memory().free_frames();
@@ -316,6 +317,7 @@ fn searches_pass_over_tables_that_became_empty_and_stop_at_their_end() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "all memory is taken, page by page: too slow, interpreted")]
 fn no_memory_for_a_table_changes_nothing() {
     let (machine, mut tables, before) = setting();
     let page = machine
@@ -357,7 +359,8 @@ fn tables_agree_with_a_model() {
         seed ^= seed << 17;
         seed % below
     };
-    for _ in 0..4000 {
+    let rounds = if cfg!(miri) { 40 } else { 4000 };
+    for _ in 0..rounds {
         let at = random(3) * 512 + random(24);
         if random(2) == 0 {
             let Some(page) = machine.memory().allocate(GUEST, FrameUse::Ram, Order::PAGE) else {

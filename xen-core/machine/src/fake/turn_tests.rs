@@ -13,6 +13,7 @@ use crate::stage_two::{EntryKind, NestedPaging, Permissions, StageTwo};
 use crate::sync::Lock;
 
 #[test]
+#[cfg_attr(miri, ignore = "turns are coroutines, which are assembly")]
 fn who_waits_for_a_lock_gives_up_the_turn_until_it_is_free() {
     let shared = Arc::new(Lock::new(0u32));
     let told = Rc::new(RefCell::new(Vec::new()));
@@ -35,6 +36,7 @@ fn who_waits_for_a_lock_gives_up_the_turn_until_it_is_free() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "turns are coroutines, which are assembly")]
 fn a_panic_comes_out_of_the_turn() {
     let mut turns = Turns::new(1, |_| panic!("on purpose"));
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| turns.resume(0, 1)));
@@ -83,6 +85,7 @@ fn guest_in_a_loop(flush: bool) -> (Turns, Arc<FakeMachine>, Arc<Lock<StageTwo<N
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "turns are coroutines, which are assembly")]
 fn a_flush_waits_until_the_guest_that_may_remember_was_left() {
     let (mut turns, machine, _tables) = guest_in_a_loop(true);
     assert_eq!(turns.resume(0, 100).0, Stop::Entry);
@@ -104,6 +107,7 @@ fn a_flush_waits_until_the_guest_that_may_remember_was_left() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "turns are coroutines, which are assembly")]
 fn a_guest_that_reaches_a_freed_frame_is_noticed() {
     let (mut turns, _machine, _tables) = guest_in_a_loop(false);
     assert_eq!(turns.resume(0, 100).0, Stop::Entry);
