@@ -85,6 +85,8 @@ pub struct Tally {
     pub longest: (u64, String),
     /// Domains made by the simulator itself, beside those of toolstacks.
     pub domains: u64,
+    /// Hypercalls whose results and traces in memory were compared with the model's.
+    pub modelled: u64,
     /// Times that nobody had anything to do, ever, and somebody knocked.
     pub knocks: u64,
 }
@@ -104,6 +106,7 @@ impl Tally {
             (&mut self.refused, other.refused),
             (&mut self.domains, other.domains),
             (&mut self.knocks, other.knocks),
+            (&mut self.modelled, other.modelled),
         ] {
             *sum += more;
         }
@@ -517,7 +520,7 @@ pub fn catch_panics() {
     }));
 }
 
-fn last_panic(payload: &(dyn core::any::Any + Send)) -> String {
+pub(crate) fn last_panic(payload: &(dyn core::any::Any + Send)) -> String {
     let said = || {
         payload
             .downcast_ref::<String>()
