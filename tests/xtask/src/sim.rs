@@ -12,7 +12,7 @@ use crate::suite::Outcome;
 
 const PROFILE: &str = "simulation";
 /// Scenarios of the ordinary tests: the same ones each time.
-const SCENARIOS: &str = "4000";
+const SCENARIOS: &str = "12000";
 
 /// What the simulator is told.
 #[derive(Args)]
