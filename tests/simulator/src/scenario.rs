@@ -44,13 +44,23 @@ impl Shape {
     /// The host of a seed.
     pub fn of(seed: u64) -> Shape {
         let mut numbers = Numbers::part(seed, 0x5ba9e);
-        let processors = numbers.pick(&[1, 2, 2, 2, 3, 4]);
-        let guests = numbers.within(1, 4) as usize;
+        // One host in 64 is a large one.
+        let large = numbers.chance(1, 64);
+        let (processors, guests) = match large {
+            true => (numbers.pick(&[6, 8, 16]), numbers.within(5, 9) as usize),
+            false => (numbers.pick(&[1, 2, 2, 2, 3, 4]), numbers.within(1, 4) as usize),
+        };
         let mut vcpus = vec![numbers.within(1, 3) as u32];
-        vcpus.extend((0..guests).map(|_| numbers.pick(&[1, 1, 2, 2, 4])));
+        vcpus.extend((0..guests).map(|_| match large {
+            true => numbers.pick(&[1, 2, 4, 8, 16]),
+            false => numbers.pick(&[1, 1, 2, 2, 4]),
+        }));
         Shape {
             processors,
-            memory_mib: numbers.pick(&[3, 4, 8, 8]),
+            memory_mib: match large {
+                true => 16,
+                false => numbers.pick(&[3, 4, 8, 8]),
+            },
             vcpus,
             pages: numbers.pick(&[32, 48, 64]),
             // A single processor has nobody to be interleaved with.

@@ -417,6 +417,7 @@ impl Machine for FakeMachine {
     }
 
     fn kick(&self, processor: ProcessorId) {
+        interleave();
         let processor = &self.processors[processor];
         processor.kicks.fetch_add(1, Ordering::SeqCst);
         processor.kicked.store(true, Ordering::SeqCst);
