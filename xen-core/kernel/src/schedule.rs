@@ -279,9 +279,12 @@ impl<M: Machine> Kernel<M> {
         drop(context);
 
         let end = self.machine.now();
-        let ran = end.saturating_sub(here.started.load(Ordering::Relaxed));
-        vcpu.virtual_runtime.fetch_add(ran, Ordering::Relaxed);
-        vcpu.domain().cpu_time.fetch_add(ran, Ordering::Relaxed);
+        // What was done for others meanwhile counts as this one's time on the processor, and not in its share.
+        let share = end.saturating_sub(here.started.load(Ordering::Relaxed));
+        vcpu.virtual_runtime.fetch_add(share, Ordering::Relaxed);
+        vcpu.domain()
+            .cpu_time
+            .fetch_add(end.saturating_sub(begin), Ordering::Relaxed);
         here.slice_end.store(NEVER, Ordering::Relaxed);
         self.put_away(vcpu, end);
     }

@@ -9,7 +9,7 @@ use machine::{Machine, Nanoseconds, ProcessorId};
 
 use super::{Auditor, Violation, holds};
 use crate::domain::VcpuHandle;
-use crate::vcpu::Place;
+use crate::vcpu::{Place, stop};
 
 const TIMES: &str = "vcpus: the times in all states add up to the time since creation";
 const STATE: &str = "vcpus: the state on record is that of the place";
@@ -79,8 +79,13 @@ impl<M: Machine> Auditor<M> {
                 };
                 holds!(fits, STATE, "d{id} v{index} is {place:?} in state {}", info.state);
                 let deadlines = *vcpu.deadlines.lock();
+                let stops = vcpu.stops.load(Ordering::SeqCst);
+                // One that waits for a processor, and does not sleep, is told when it has one.
+                let told_later =
+                    !matches!(place, Place::Running(_)) && stops & (stop::BLOCKED | stop::POLLING) == 0;
+                let entered = deadlines.queued.map(|(_, at)| at);
                 holds!(
-                    deadlines.queued.map(|(_, at)| at) == deadlines.earliest(),
+                    entered == deadlines.earliest() || (told_later && entered.is_none()),
                     EARLIEST,
                     "d{id} v{index} is entered {:?}, its earliest deadline is {:?}",
                     deadlines.queued,

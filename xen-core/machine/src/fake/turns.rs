@@ -79,10 +79,13 @@ fn act() {
         end_turn(Stop::Point);
         return;
     }
-    // Taken out of the cell for the call, so that the callback may itself pass such points and change the callback.
+    // Taken out of the cell for the call, so that the callback may change it. Points that it passes itself are none.
     let hook = HOOK.with(|hook| hook.borrow().clone());
     if let Some(hook) = hook {
+        LEFT.set(u64::MAX);
         hook();
+        let still = HOOK.with(|hook| hook.borrow().is_some());
+        LEFT.set(if still { 0 } else { u64::MAX });
     }
 }
 
