@@ -6,6 +6,7 @@ use hypercall_abi::event_channel::{FifoControlBlock, fifo};
 use hypercall_abi::grant_table::{GrantEntryV1, entry_flag, reserved};
 use zerocopy::{Immutable, IntoBytes};
 
+use crate::host::paging::Tables;
 use crate::knowledge::{ENTRIES, Offer, Use};
 use crate::noticeboard::GrantNotice;
 use crate::request::Maker;
@@ -38,7 +39,8 @@ pub fn make(maker: &mut Maker<'_>, store: &mut Store) -> bool {
         18..22 => event_word(maker, store),
         22..24 => control_block(maker, store),
         24..28 => shared_info(maker, store),
-        28..30 => area(maker, store),
+        28 => area(maker, store),
+        29 => page_table(maker, store),
         _ => anywhere(maker, store),
     }
 }
@@ -223,6 +225,38 @@ fn shared_info(maker: &mut Maker<'_>, store: &mut Store) -> bool {
             store.put(address, &maker.numbers.next())
         }
     }
+}
+
+/// An entry of one's own page tables ([`Tables`]), which the core walks at the same time: spoilt, or as it was.
+fn page_table(maker: &mut Maker<'_>, store: &mut Store) -> bool {
+    const USER_WRITABLE: u64 = 7;
+    let Some(tables) = Tables::of(maker.knowledge.frames.pages()) else {
+        return false;
+    };
+    // The first entry of a table that leads to the next one, or a page's own entry.
+    let table = maker.numbers.below(5);
+    let (entry, whole) = if table == 4 {
+        let frame = maker.knowledge.scratch(maker.vcpu) + maker.numbers.below(4);
+        (frame % 512, frame << 12)
+    } else {
+        (0, tables.frame(table + 1))
+    };
+    let hole = maker.frame_of(Use::Hole) << 12;
+    // The privileged domain's never lead to what somebody else wrote: it could be a request to shut itself down.
+    let kinds = if maker.knowledge.privileged { 3 } else { 7 };
+    let value = match maker.numbers.below(16) {
+        8.. => whole | USER_WRITABLE,
+        kind => match kind % kinds {
+            0 => whole,
+            1 => whole | 1,
+            2 => hole | USER_WRITABLE,
+            3 => tables.frame(table) | USER_WRITABLE,
+            4 => maker.frame_of(Use::Grant) << 12 | USER_WRITABLE,
+            5 => maker.numbers.next() | 1,
+            _ => maker.knowledge.shared_info << 12 | USER_WRITABLE,
+        },
+    };
+    store.put(tables.frame(table) + entry * 8, &value)
 }
 
 /// A place that the core writes to.

@@ -6,7 +6,7 @@
 mod actors;
 mod finish;
 mod guest;
-mod paging;
+pub mod paging;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

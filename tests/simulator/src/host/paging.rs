@@ -54,7 +54,9 @@ impl Tables {
         })
     }
 
-    fn frame(self, index: u64) -> u64 {
+    /// Where table `index` is: five levels, four levels, directory pointers, directory, table; directory pointers of PAE;
+    /// legacy directory.
+    pub fn frame(self, index: u64) -> u64 {
         (self.first + index) << 12
     }
 

@@ -225,13 +225,20 @@ fn narrower_policy(maker: &mut Maker<'_>, request: &mut Domctl) {
             (0xb, 0),
             (0xb, 1),
             (2, cpu_policy::NO_SUBLEAF),
+            (0, cpu_policy::NO_SUBLEAF),
+            (1, cpu_policy::NO_SUBLEAF),
+            (0xd, 0),
+            (0xd, 2),
+            (0x4000_0000, cpu_policy::NO_SUBLEAF),
+            (0x8000_0001, cpu_policy::NO_SUBLEAF),
+            (0x8000_0008, cpu_policy::NO_SUBLEAF),
             (7, 0),
             (7, 1),
             (0xd, 1),
             (0x8000_0002, cpu_policy::NO_SUBLEAF),
             (0x8000_0007, cpu_policy::NO_SUBLEAF),
         ]);
-        let features = matches!(leaf, 7 | 0xd | 0x8000_0007);
+        let features = matches!(leaf, 0 | 1 | 7 | 0xd | 0x8000_0001 | 0x8000_0007 | 0x8000_0008);
         let values: [u32; 4] =
             core::array::from_fn(|_| if features { 0 } else { maker.numbers.next() as u32 });
         let [a, b, c, d] = values;
@@ -280,6 +287,10 @@ fn context(maker: &mut Maker<'_>, request: &mut Domctl, vcpus: u32) {
         let cpu = flat_state(maker);
         let instance = maker.number32(vcpu) as u16;
         record(maker, &mut bytes, kind::CPU, instance, cpu.as_bytes());
+    }
+    // What Xen's tools set as well, and the core knows already.
+    if maker.numbers.chance(1, 3) {
+        record(maker, &mut bytes, kind::MTRR, 0, Mtrr::default().as_bytes());
     }
     let kind = if maker.wrong() {
         maker.numbers.below(24) as u16
