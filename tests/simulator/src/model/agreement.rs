@@ -26,6 +26,10 @@ use crate::deed::Deed;
 const SCRIPT: usize = 24;
 /// Calls between two comparisons of everything.
 const BETWEEN: u64 = 1024;
+/// One call of so many is cut wherever it can be.
+const IN_PIECES: u64 = u64::MAX;
+/// More time than a call takes before it is cut.
+const LONG: u64 = 1_000_000;
 
 /// A kernel with its model. Nothing may happen to the kernel but by way of this.
 pub struct Agreement<'k> {
@@ -134,18 +138,30 @@ impl<'k> Agreement<'k> {
         };
         self.note(Noted::Call(caller, number, *arguments, structure, 0));
         self.tell();
-        let result = testing::hypercall(self.kernel, &vcpu, number, arguments);
+        let in_pieces = self.calls.is_multiple_of(IN_PIECES) && self.model.told.now > LONG;
+        self.model.told.in_pieces = in_pieces;
+        let result = if in_pieces {
+            testing::hypercall_in_pieces(self.kernel, &vcpu, number, arguments)
+        } else {
+            testing::hypercall(self.kernel, &vcpu, number, arguments)
+        };
         if let Some(Noted::Call(.., noted)) = self.script.back_mut() {
             *noted = result;
         }
         self.calls += 1;
         self.model.told.result = result;
         // A list's results lie in memory, where later calls of the list can change them; memory that was given shows, too.
-        self.model.told.results = if number == number::MULTICALL {
-            results(&vcpu, arguments)
+        let list = if number == number::MULTICALL {
+            entries(&vcpu, arguments)
         } else {
             Vec::new()
         };
+        self.model.told.results = list.iter().map(|entry| entry.result as i64).collect();
+        self.model.told.arguments = list
+            .iter()
+            .take(if in_pieces { list.len() } else { 0 })
+            .map(|entry| entry.args)
+            .collect();
         self.model.told.blocks = blocks;
         let kernel = self.kernel;
         self.model.told.blocks.retain(|(domain, frame)| {
@@ -356,14 +372,14 @@ fn domains(kernel: &TestKernel) -> Vec<TestDomain> {
     all
 }
 
-/// The results in a list of calls that was made.
-fn results(vcpu: &testing::TestVcpu, [list, count, ..]: &[u64; 6]) -> Vec<i64> {
+/// A list of calls that was made.
+fn entries(vcpu: &testing::TestVcpu, [list, count, ..]: &[u64; 6]) -> Vec<MulticallEntry> {
     let memory = GuestMemory::new(&vcpu.domain().physmap, PagingState::default());
     let entries = (0..u64::from(*count as u32)).map_while(|index| {
         let mut entry = MulticallEntry::new_zeroed();
         let at = list.wrapping_add(index * size_of::<MulticallEntry>() as u64);
         memory.read(at, entry.as_mut_bytes()).ok()?;
-        Some(entry.result as i64)
+        Some(entry)
     });
     entries.collect()
 }

@@ -89,7 +89,11 @@ impl Model {
         let order = request.extent_order;
         let mut done = start;
         // Of larger extents that are given back, each is read when it is its turn.
-        let group = if operation == op::DECREASE_RESERVATION && order != 0 {
+        let one_by_one = match operation {
+            op::DECREASE_RESERVATION => order != 0,
+            _ => self.told.in_pieces,
+        };
+        let group = if one_by_one {
             1
         } else {
             GROUP
