@@ -184,7 +184,11 @@ fn agree(first: u64, seeds: u64) -> bool {
         println!("FAIL seed {seed:#x}, after {} calls: {failure}", grouped(calls));
         return false;
     }
-    println!("{} seeds, {} calls compared, 0 failures", grouped(seeds), grouped(calls));
+    println!(
+        "{} seeds, {} calls compared, 0 failures",
+        grouped(seeds),
+        grouped(calls)
+    );
     true
 }
 

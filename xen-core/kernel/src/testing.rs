@@ -5,11 +5,11 @@ use alloc::vec::Vec;
 use machine::sync::atomic::Ordering;
 
 use hypercall_abi::DomainId;
-use machine::{Machine, Nanoseconds};
 use machine::address::{GuestAddress, GuestFrame, Order, PAGE_SIZE};
 use machine::fake::{Configuration, FakeMachine};
 use machine::memory::FrameUse;
 use machine::virtual_cpu::PagingState;
+use machine::{Machine, Nanoseconds};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::Kernel;

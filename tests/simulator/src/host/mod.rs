@@ -286,7 +286,11 @@ impl Host {
         machine.set_point_time(self.shape.point_time);
         // Whoever never comes back is stopped, and told of.
         let most = LONGEST_STAY + STRETCH.checked_div(self.shape.point_time).unwrap_or(0);
-        let points = points.min(most.saturating_add(1).saturating_sub(self.stays[processor]).max(1));
+        let points = points.min(
+            most.saturating_add(1)
+                .saturating_sub(self.stays[processor])
+                .max(1),
+        );
         let Some(turns) = self.turns.as_mut() else {
             return Err(self.failed("the machine has failed already".into()));
         };
