@@ -1,5 +1,6 @@
 //! The simulator's command: many seeds for a time, one seed again, or a script.
 
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -7,13 +8,16 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use machine::fake::failure::Source;
 use simulator::exhaust::exhaust;
-use simulator::host::{Failure, Tally, catch_panics};
+use simulator::host::{Failure, Tally, catch_panics, last_panic};
+use simulator::model;
 use simulator::run::{self, Report};
 use simulator::scenario::{self, Scenario};
 use simulator::worker::{self, Failed, Order, Sum};
 
 /// Steps of a scenario unless told otherwise.
 const STEPS: u64 = 4000;
+/// Deeds for each seed that is compared with the model.
+const MODEL_DEEDS: u64 = 1000;
 /// Runs that are spent on making a failing scenario short.
 const TRIES: usize = 2000;
 
@@ -46,6 +50,12 @@ struct Arguments {
     /// Let every allocation of a few scenarios fail, each in a run of its own.
     #[arg(long)]
     exhaust: bool,
+    /// Compare the core with the model after every call, from so many seeds; not on simulated processors.
+    #[arg(long, value_name = "SEEDS", conflicts_with_all = ["exhaust", "replay"])]
+    model: Option<u64>,
+    /// Leave a failing scenario as long as it is.
+    #[arg(long)]
+    no_shrink: bool,
     /// Where scripts of failures are written.
     #[arg(long, default_value = "target/simulator")]
     folder: PathBuf,
@@ -101,6 +111,9 @@ fn dispatch(arguments: &Arguments) -> Result<bool, String> {
     if arguments.exhaust {
         return exhaust_some(arguments);
     }
+    if let Some(seeds) = arguments.model {
+        return Ok(agree(arguments.seed, seeds));
+    }
     match &arguments.replay {
         Some(what) => replay(what, arguments.steps),
         None => attack(arguments, order),
@@ -131,7 +144,8 @@ fn exhaust_some(arguments: &Arguments) -> Result<bool, String> {
                 }
                 Err((nth, failure)) => {
                     println!(
-                        "FAIL seed {seed:#x}, allocation {nth} of {source:?}: {}",
+                        "FAIL seed {seed:#x}, allocation {nth} of {source:?}, after {} hypercalls: {}",
+                        grouped(hypercalls),
                         failure.message
                     );
                     return Ok(false);
@@ -147,6 +161,35 @@ fn exhaust_some(arguments: &Arguments) -> Result<bool, String> {
         grouped(hypercalls)
     );
     Ok(true)
+}
+
+/// The model agrees with the core on every call of some seeds.
+fn agree(first: u64, seeds: u64) -> bool {
+    let mut calls = 0;
+    for seed in first..first.saturating_add(seeds) {
+        let played = catch_unwind(|| model::play(seed, MODEL_DEEDS));
+        let failure = match played {
+            Ok(Ok(played)) => {
+                calls += played.calls;
+                continue;
+            }
+            Ok(Err(disagreement)) => {
+                for line in &disagreement.script {
+                    println!("{line}");
+                }
+                format!("model: {}", disagreement.what)
+            }
+            Err(payload) => format!("panic: {}", last_panic(payload.as_ref())),
+        };
+        println!("FAIL seed {seed:#x}, after {} calls: {failure}", grouped(calls));
+        return false;
+    }
+    println!(
+        "{} seeds, {} calls compared, 0 failures",
+        grouped(seeds),
+        grouped(calls)
+    );
+    true
 }
 
 /// Run many scenarios for a time.
@@ -263,6 +306,9 @@ fn grouped(number: u64) -> String {
 fn tell(failed: &Failed, arguments: &Arguments) -> Result<(), String> {
     let Failed { seed, failure } = failed;
     println!("FAIL seed {seed:#x}, step {}: {}", failure.steps, failure.message);
+    if arguments.no_shrink {
+        return Ok(());
+    }
     println!(
         "  again: cargo xtask sim --replay {seed:#x} --steps {}",
         arguments.steps

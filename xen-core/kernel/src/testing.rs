@@ -5,11 +5,11 @@ use alloc::vec::Vec;
 use machine::sync::atomic::Ordering;
 
 use hypercall_abi::DomainId;
-use machine::Machine;
 use machine::address::{GuestAddress, GuestFrame, Order, PAGE_SIZE};
 use machine::fake::{Configuration, FakeMachine};
 use machine::memory::FrameUse;
 use machine::virtual_cpu::PagingState;
+use machine::{Machine, Nanoseconds};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::Kernel;
@@ -122,9 +122,33 @@ pub fn hypercall(kernel: &TestKernel, vcpu: &TestVcpu, number: u64, arguments: &
     panic!("a hypercall that never ends");
 }
 
+/// The same, but with the time for a stretch spent before it begins: the call is cut wherever it can be. Some time must have
+/// passed since the start.
+pub fn hypercall_in_pieces(kernel: &TestKernel, vcpu: &TestVcpu, number: u64, arguments: &[u64]) -> i64 {
+    let mut all = [0; 6];
+    all[..arguments.len()].copy_from_slice(arguments);
+    for _ in 0..1_000_000 {
+        match stretch(kernel, vcpu, number, &mut all, 0) {
+            Ok(Outcome::Value(value)) => return value as i64,
+            Ok(Outcome::Restart) => {}
+            Err(error) => return error.as_result(),
+        }
+    }
+    panic!("a hypercall that never ends");
+}
+
 /// Make one stretch of a hypercall; the arguments change when it asks for a restart.
 pub fn hypercall_once(kernel: &TestKernel, vcpu: &TestVcpu, number: u64, arguments: &mut [u64; 6]) -> Answer {
-    let started = kernel.machine.now();
+    stretch(kernel, vcpu, number, arguments, kernel.machine.now())
+}
+
+fn stretch(
+    kernel: &TestKernel,
+    vcpu: &TestVcpu,
+    number: u64,
+    arguments: &mut [u64; 6],
+    started: Nanoseconds,
+) -> Answer {
     let paging = PagingState::default();
     let mut call = Call {
         kernel,

@@ -287,6 +287,13 @@ impl Host {
     fn turn(&mut self, processor: usize, points: u64) -> Result<Option<End>, Failure> {
         let machine = &self.kernel.machine;
         machine.set_point_time(self.shape.point_time);
+        // Whoever never comes back is stopped, and told of.
+        let most = LONGEST_STAY + STRETCH.checked_div(self.shape.point_time).unwrap_or(0);
+        let points = points.min(
+            most.saturating_add(1)
+                .saturating_sub(self.stays[processor])
+                .max(1),
+        );
         let Some(turns) = self.turns.as_mut() else {
             return Err(self.failed("the machine has failed already".into()));
         };
@@ -299,25 +306,30 @@ impl Host {
         self.tally.points += passed;
         self.stops[processor] = stop;
         let stay = &mut self.stays[processor];
-        match stop {
+        let whole = match stop {
             Stop::Entry | Stop::Idle | Stop::Ended => {
                 let whole = core::mem::take(stay) + passed;
                 if whole > self.tally.longest.0 {
                     self.tally.longest = (whole, actors::last_deed(processor).into());
                 }
-                if whole > LONGEST_STAY + STRETCH.checked_div(self.shape.point_time).unwrap_or(0) {
-                    let what = actors::last_deed(processor);
-                    return Err(self.failed(format!(
-                        "bound: processor {processor} stayed in the core for {whole} points ({what})"
-                    )));
-                }
+                whole
             }
             Stop::Point => {
                 self.tally.switches += 1;
                 *stay += passed;
+                *stay
             }
             // Waiting is not work.
-            Stop::Contended => self.tally.switches += 1,
+            Stop::Contended => {
+                self.tally.switches += 1;
+                0
+            }
+        };
+        if whole > most {
+            let what = actors::last_deed(processor);
+            return Err(self.failed(format!(
+                "bound: processor {processor} stayed in the core for {whole} points ({what})"
+            )));
         }
         Ok(None)
     }
@@ -520,7 +532,8 @@ pub fn catch_panics() {
     }));
 }
 
-pub(crate) fn last_panic(payload: &(dyn core::any::Any + Send)) -> String {
+/// What the last panic said.
+pub fn last_panic(payload: &(dyn core::any::Any + Send)) -> String {
     let said = || {
         payload
             .downcast_ref::<String>()

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use hypercall_abi::DomainId;
 use hypercall_abi::hypercall::number;
+use hypercall_abi::memory;
 use hypercall_abi::xen::MulticallEntry;
 use kernel::domain::VcpuHandle;
 use kernel::guest_memory::GuestMemory;
@@ -26,6 +27,10 @@ use crate::deed::Deed;
 const SCRIPT: usize = 24;
 /// Calls between two comparisons of everything.
 const BETWEEN: u64 = 1024;
+/// One call of so many is cut wherever it can be.
+const IN_PIECES: u64 = 3;
+/// More time than a call takes before it is cut.
+const LONG: u64 = 1_000_000;
 
 /// A kernel with its model. Nothing may happen to the kernel but by way of this.
 pub struct Agreement<'k> {
@@ -134,18 +139,32 @@ impl<'k> Agreement<'k> {
         };
         self.note(Noted::Call(caller, number, *arguments, structure, 0));
         self.tell();
-        let result = testing::hypercall(self.kernel, &vcpu, number, arguments);
+        let in_pieces = self.calls.is_multiple_of(IN_PIECES)
+            && self.model.told.now > LONG
+            && (number != number::MULTICALL || self.keeps_its_list(arguments));
+        self.model.told.in_pieces = in_pieces;
+        let result = if in_pieces {
+            testing::hypercall_in_pieces(self.kernel, &vcpu, number, arguments)
+        } else {
+            testing::hypercall(self.kernel, &vcpu, number, arguments)
+        };
         if let Some(Noted::Call(.., noted)) = self.script.back_mut() {
             *noted = result;
         }
         self.calls += 1;
         self.model.told.result = result;
         // A list's results lie in memory, where later calls of the list can change them; memory that was given shows, too.
-        self.model.told.results = if number == number::MULTICALL {
-            results(&vcpu, arguments)
+        let list = if number == number::MULTICALL {
+            entries(&vcpu, arguments)
         } else {
             Vec::new()
         };
+        self.model.told.results = list.iter().map(|entry| entry.result as i64).collect();
+        self.model.told.arguments = list
+            .iter()
+            .take(if in_pieces { list.len() } else { 0 })
+            .map(|entry| entry.args)
+            .collect();
         self.model.told.blocks = blocks;
         let kernel = self.kernel;
         self.model.told.blocks.retain(|(domain, frame)| {
@@ -258,6 +277,34 @@ impl<'k> Agreement<'k> {
         self.script.push_back(deed);
     }
 
+    /// Whether no call of a list writes to the list: one that is cut is read again, and would be another one then.
+    fn keeps_its_list(&self, [list, count, ..]: &[u64; 6]) -> bool {
+        const ENTRY: u64 = size_of::<MulticallEntry>() as u64;
+        let count = u64::from(*count as u32);
+        let end = list.saturating_add(count.saturating_mul(ENTRY));
+        (0..count)
+            .map_while(|index| self.listed(*list, index))
+            .all(|entry| {
+                let [operation, at, count, ..] = entry.args;
+                match entry.op {
+                    number::GRANT_TABLE_OP => {
+                        // No element is larger than that.
+                        let length = u64::from(count as u32).saturating_mul(ENTRY);
+                        at >= end || at.saturating_add(length) <= *list
+                    }
+                    number::MEMORY_OP => operation as u32 & 0x3f != memory::op::ADD_TO_PHYSMAP_BATCH,
+                    _ => true,
+                }
+            })
+    }
+
+    fn listed(&self, list: u64, index: u64) -> Option<MulticallEntry> {
+        let mut entry = MulticallEntry::new_zeroed();
+        let at = list.checked_add(index.checked_mul(size_of::<MulticallEntry>() as u64)?)?;
+        self.model.read_bytes(at, entry.as_mut_bytes()).ok()?;
+        Some(entry)
+    }
+
     /// What a call's first pointer points at.
     fn structure(&self, number: u64, arguments: &[u64; 6]) -> [u64; 8] {
         let at = match number {
@@ -356,14 +403,14 @@ fn domains(kernel: &TestKernel) -> Vec<TestDomain> {
     all
 }
 
-/// The results in a list of calls that was made.
-fn results(vcpu: &testing::TestVcpu, [list, count, ..]: &[u64; 6]) -> Vec<i64> {
+/// A list of calls that was made.
+fn entries(vcpu: &testing::TestVcpu, [list, count, ..]: &[u64; 6]) -> Vec<MulticallEntry> {
     let memory = GuestMemory::new(&vcpu.domain().physmap, PagingState::default());
     let entries = (0..u64::from(*count as u32)).map_while(|index| {
         let mut entry = MulticallEntry::new_zeroed();
         let at = list.wrapping_add(index * size_of::<MulticallEntry>() as u64);
         memory.read(at, entry.as_mut_bytes()).ok()?;
-        Some(entry.result as i64)
+        Some(entry)
     });
     entries.collect()
 }

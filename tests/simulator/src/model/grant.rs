@@ -212,6 +212,9 @@ impl Model {
         T: FromBytes + IntoBytes + Immutable,
     {
         let count = u64::from(count);
+        // Unmappings share a flush also when each group is a piece.
+        let in_pieces = self.told.in_pieces && group != UNMAP_GROUP;
+        let group = if in_pieces { 1 } else { group };
         for first in (0..count).step_by(group as usize) {
             let wanted = (count - first).min(group);
             let mut elements: Vec<T> = (first..first + wanted)

@@ -112,6 +112,10 @@ pub struct Told {
     pub result: i64,
     /// The same for the calls of a list.
     pub results: Vec<i64>,
+    /// The call was cut wherever it can be: nothing of a list is read long before it is acted on.
+    pub in_pieces: bool,
+    /// What the calls of a list that was cut left of their arguments.
+    pub arguments: Vec<[u64; 6]>,
     /// Blocks of several frames that were found during a list: domain and first guest frame.
     pub blocks: Vec<(u16, u64)>,
 }
@@ -187,6 +191,9 @@ impl Model {
                 Err(unjudged) => return Err(unjudged),
             };
             self.write(at + 8, &result)?;
+            if let Some(arguments) = self.told.arguments.get(index as usize) {
+                self.write(at + 16, arguments)?;
+            }
         }
         DONE
     }

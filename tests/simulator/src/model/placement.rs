@@ -7,7 +7,7 @@ use hypercall_abi::memory::{
 use hypercall_abi::{DomainId, Error};
 
 use super::memory::{Entry, Kind, MOST_FRAMES, NoTable, PageReference};
-use super::{Answer, DONE, Model};
+use super::{Answer, DONE, Model, Refusal};
 
 impl Model {
     pub(super) fn add_to_physmap(&mut self, argument: u64, start: u64) -> Answer {
@@ -30,6 +30,15 @@ impl Model {
     }
 
     pub(super) fn add_to_physmap_batch(&mut self, argument: u64, start: u64) -> Answer {
+        let mut next = Some(start);
+        while let Some(start) = next {
+            next = self.add_some_of_batch(argument, start)?;
+        }
+        DONE
+    }
+
+    /// Place what there is from `start` on; where the call is cut, if it is.
+    fn add_some_of_batch(&mut self, argument: u64, start: u64) -> Result<Option<u64>, Refusal> {
         check_start(start)?;
         let request: AddToPhysmapBatch = self.read(argument)?;
         let space = u32::from(request.space);
@@ -47,8 +56,11 @@ impl Model {
             let result = self.add_one(target, space, index, request.foreign_domain, at);
             let error: i32 = result.map_or_else(|error| -error.number(), |()| 0);
             self.write_element(request.errors.address(), nth, &error)?;
+            if self.told.in_pieces && nth + 1 < count {
+                return Ok(Some(nth + 1));
+            }
         }
-        DONE
+        Ok(None)
     }
 
     fn add_one(
@@ -167,6 +179,15 @@ impl Model {
     }
 
     pub(super) fn acquire_resource(&mut self, argument: u64, start: u64) -> Answer {
+        let mut next = Some(start);
+        while let Some(start) = next {
+            next = self.acquire_some(argument, start)?;
+        }
+        DONE
+    }
+
+    /// Map the frames from `start` on; where the call is cut, if it is.
+    fn acquire_some(&mut self, argument: u64, start: u64) -> Result<Option<u64>, Refusal> {
         if !self.me().privileged {
             return Err(Error::EACCES.into());
         }
@@ -196,7 +217,7 @@ impl Model {
             // Only this field is written back.
             let at = std::mem::offset_of!(AcquireResource, number_of_frames) as u64;
             self.write(argument + at, &answer.number_of_frames)?;
-            return DONE;
+            return Ok(None);
         }
         if count > u64::from(u32::MAX >> COMMAND_BITS) {
             return Err(Error::E2BIG.into());
@@ -205,8 +226,11 @@ impl Model {
             let at = self.read_element(request.frame_list.address(), nth)?;
             let page = self.table_page(target, request.frame + nth)?;
             self.place(self.caller.domain, at, page, Kind::Foreign)?;
+            if self.told.in_pieces && nth + 1 < count {
+                return Ok(Some(nth + 1));
+            }
         }
-        DONE
+        Ok(None)
     }
 }
 

@@ -25,7 +25,7 @@ impl Model {
         let start = command >> COMMAND_BITS;
         match operation {
             op::INCREASE_RESERVATION | op::DECREASE_RESERVATION | op::POPULATE_PHYSMAP => {
-                Ok(self.adjust(operation, argument, start).unwrap_or(start))
+                Ok(self.adjust(operation, argument, start))
             }
             op::ADD_TO_PHYSMAP => self.add_to_physmap(argument, start),
             op::ADD_TO_PHYSMAP_BATCH => self.add_to_physmap_batch(argument, start),
@@ -70,7 +70,19 @@ impl Model {
     }
 
     /// Populate or give back extents; how many are done. These operations have no errors.
-    fn adjust(&mut self, operation: u32, argument: u64, start: u64) -> Option<u64> {
+    fn adjust(&mut self, operation: u32, argument: u64, start: u64) -> u64 {
+        let mut done = start;
+        while let Some((more, cut)) = self.adjust_some(operation, argument, done) {
+            done = more;
+            if !cut {
+                break;
+            }
+        }
+        done
+    }
+
+    /// The extents from `start` on; how many are done, and whether the call is cut there.
+    fn adjust_some(&mut self, operation: u32, argument: u64, start: u64) -> Option<(u64, bool)> {
         let request: MemoryReservation = self.read(argument).ok()?;
         let count = request.number_of_extents;
         if count > u64::from(u32::MAX >> COMMAND_BITS) || start >= count {
@@ -89,11 +101,11 @@ impl Model {
         let order = request.extent_order;
         let mut done = start;
         // Of larger extents that are given back, each is read when it is its turn.
-        let group = if operation == op::DECREASE_RESERVATION && order != 0 {
-            1
-        } else {
-            GROUP
+        let one_by_one = match operation {
+            op::DECREASE_RESERVATION => order != 0,
+            _ => self.told.in_pieces,
         };
+        let group = if one_by_one { 1 } else { GROUP };
         while done < count {
             let wanted = (count - done).min(group);
             let frames: Vec<u64> = (done..done + wanted)
@@ -112,8 +124,11 @@ impl Model {
             if acted < wanted {
                 break;
             }
+            if self.told.in_pieces && done < count {
+                return Some((done, true));
+            }
         }
-        Some(done)
+        Some((done, false))
     }
 
     /// Populate extents; how many could be.
