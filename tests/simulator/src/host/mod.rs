@@ -7,21 +7,26 @@ mod actors;
 mod finish;
 mod guest;
 pub mod paging;
+mod panics;
+mod tally;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kernel::Kernel;
-use kernel::audit::{Audited, Auditor};
+use kernel::audit::Auditor;
 use kernel::lock_order::lock_order;
-use kernel::testing::{TestDomain, TestKernel};
+use kernel::testing::TestKernel;
 use machine::Machine;
 use machine::fake::failure::{self, Source};
 use machine::fake::{Configuration, Ended, FakeMachine, Stop, Turns, order};
 
 pub use actors::Deeds;
+pub use panics::{catch_panics, last_panic};
 use serde::{Deserialize, Serialize};
+pub use tally::Tally;
+use tally::facts;
 
 use crate::numbers::Numbers;
 use crate::scenario::{Shape, Style};
@@ -58,62 +63,6 @@ pub enum End {
     Script,
     /// The privileged domain switched the machine off.
     MachineOff,
-}
-
-/// What a run amounted to.
-#[derive(Clone, Default, Debug, Serialize, Deserialize)]
-pub struct Tally {
-    /// What guests did.
-    pub deeds: Deeds,
-    /// Steps.
-    pub steps: u64,
-    /// Points of interleaving that were passed.
-    pub points: u64,
-    /// Turns that ended between two points of one stay in the core.
-    pub switches: u64,
-    /// Audits made, and facts checked by them.
-    pub audits: u64,
-    /// Facts.
-    pub facts: u64,
-    /// Translations compared with the tables.
-    pub translations: u64,
-    /// Acquisitions of locks compared with their order.
-    pub locks: u64,
-    /// Allocations that were made to fail.
-    pub refused: u64,
-    /// The longest stay in the core, in points, and what it was for.
-    pub longest: (u64, String),
-    /// Domains made by the simulator itself, beside those of toolstacks.
-    pub domains: u64,
-    /// Hypercalls whose results and traces in memory were compared with the model's.
-    pub modelled: u64,
-    /// Times that nobody had anything to do, ever, and somebody knocked.
-    pub knocks: u64,
-}
-
-impl Tally {
-    /// Add what happened elsewhere.
-    pub fn add(&mut self, other: &Tally) {
-        self.deeds.add(&other.deeds);
-        for (sum, more) in [
-            (&mut self.steps, other.steps),
-            (&mut self.points, other.points),
-            (&mut self.switches, other.switches),
-            (&mut self.audits, other.audits),
-            (&mut self.facts, other.facts),
-            (&mut self.translations, other.translations),
-            (&mut self.locks, other.locks),
-            (&mut self.refused, other.refused),
-            (&mut self.domains, other.domains),
-            (&mut self.knocks, other.knocks),
-            (&mut self.modelled, other.modelled),
-        ] {
-            *sum += more;
-        }
-        if other.longest.0 > self.longest.0 {
-            self.longest = other.longest.clone();
-        }
-    }
 }
 
 /// A simulated host.
@@ -493,60 +442,3 @@ impl Host {
         actors::story()
     }
 }
-
-/// What an audit has looked at, in all.
-fn facts(audited: &Audited) -> u64 {
-    let Audited {
-        domains,
-        ended: _,
-        frames,
-        tables,
-        leaves,
-        grants,
-        mappings,
-        ports,
-        vcpus,
-        timers,
-    } = audited;
-    domains + frames + tables + leaves + grants + mappings + ports + vcpus + timers
-}
-
-thread_local! {
-    static PANIC: core::cell::RefCell<Option<String>> = const { core::cell::RefCell::new(None) };
-}
-
-/// Keep what panics say, and where, instead of printing it. Once for the program.
-pub fn catch_panics() {
-    std::panic::set_hook(Box::new(|information| {
-        // Whatever a message needs must not fail as well.
-        failure::disarm(Source::Heap);
-        let place = information.location().map_or_else(String::new, |place| {
-            format!("{}:{}: ", place.file(), place.line())
-        });
-        let words = information.payload_as_str().unwrap_or("");
-        let message = format!("{place}{words}");
-        if std::env::var_os("SIMULATOR_BACKTRACE").is_some() {
-            eprintln!("{message}\n{}", std::backtrace::Backtrace::force_capture());
-        }
-        PANIC.with_borrow_mut(|last| *last = Some(message));
-    }));
-}
-
-/// What the last panic said.
-pub fn last_panic(payload: &(dyn core::any::Any + Send)) -> String {
-    let said = || {
-        payload
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| payload.downcast_ref::<&str>().map(|&text| text.to_owned()))
-    };
-    PANIC
-        .with_borrow_mut(Option::take)
-        .or_else(said)
-        .unwrap_or_else(|| "without a message".into())
-}
-
-/// A domain of the host.
-pub type SimulatedDomain = TestDomain;
-/// The machine of the host.
-pub type SimulatedMachine = FakeMachine;
