@@ -155,7 +155,7 @@ fn print(covered: &[Covered]) {
             100.0 * reached as f64 / all as f64
         ),
     };
-    println!("{:<42}{:<24}{}", "file", "lines", "branches");
+    println!("{:<42}{:<24}branches", "file", "lines");
     let (mut lines, mut branches) = ((0, 0), (0, 0));
     for file in covered {
         let counts = !NOT_GUESTS.contains(&file.name.as_str());
