@@ -26,9 +26,15 @@ pub struct RunArguments {
     /// CPUs of the machine and of dom0 [default: 2, on xen 1].
     #[arg(long)]
     smp: Option<u32>,
-    /// What dom0 plays: main, or none (only boots).
+    /// What dom0 plays: main, attack (malicious guests), or none (only boots).
     #[arg(long, default_value = "main")]
     scenario: String,
+    /// How long each attacker of the scenario `attack` is at it, in the machine's seconds.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Of the scenario `attack` only the micro-guests whose names contain this.
+    #[arg(long, default_value = "")]
+    attack: String,
     /// Seconds after which a machine without a verdict is switched off.
     #[arg(long, default_value_t = 900)]
     timeout: u64,
@@ -41,9 +47,9 @@ pub struct RunArguments {
     /// Our core with its own assertions, which audits itself when domains and the machine end.
     #[arg(long)]
     checked: bool,
-    /// Count instructions instead of time: slower, repeatable.
-    #[arg(long)]
-    icount: bool,
+    /// Count instructions instead of time: slower, repeatable. Each is a nanosecond, or two to the power of the number given.
+    #[arg(long, num_args = 0..=1, default_missing_value = "0")]
+    icount: Option<u8>,
     /// More of dom0's kernel command line.
     #[arg(long, default_value = "")]
     append: String,
@@ -79,11 +85,13 @@ impl RunArguments {
             on,
             smp: None,
             scenario: "main".to_owned(),
+            seconds: 2.0,
+            attack: String::new(),
             timeout: 600,
             compare: false,
             batch: true,
             checked: false,
-            icount: false,
+            icount: None,
             append: String::new(),
             no_build: true,
             log: None,
@@ -222,8 +230,9 @@ fn machine(house: &House, arguments: &RunArguments, interactive: bool) -> Result
     machine.initramfs = Some(house.dom0_image());
     let after = if interactive { "shell" } else { "poweroff" };
     machine.kernel_arguments = format!(
-        "console=hvc0 earlyprintk=xen panic=1 xenolith.scenario={} xenolith.after={after} xenolith.vcpus={} {}",
-        arguments.scenario, machine.cpus, arguments.append
+        "console=hvc0 earlyprintk=xen panic=1 xenolith.scenario={} xenolith.after={after} xenolith.vcpus={} \
+         xenolith.seconds={} xenolith.attack={} {}",
+        arguments.scenario, machine.cpus, arguments.seconds, arguments.attack, arguments.append
     )
     .trim_end()
     .to_owned();
