@@ -50,7 +50,7 @@ pub struct Processor<M: Machine> {
     reschedule: AtomicBool,
     /// When the running vCPU's slice ends; [`NEVER`] while nobody waits for the processor.
     slice_end: AtomicU64,
-    /// When the running vCPU was last accounted.
+    /// When the running vCPU began, later by what was done for others meanwhile.
     started: AtomicU64,
     /// The virtual run time of the one that runs.
     current: AtomicU64,
@@ -84,6 +84,11 @@ impl<M: Machine> Processor<M> {
     /// How many vCPUs can wait here without an allocation.
     pub(crate) fn places(&self) -> usize {
         self.queue.lock().capacity()
+    }
+
+    /// From when on the running vCPU is accounted.
+    pub(crate) fn began(&self) -> Nanoseconds {
+        self.started.load(Ordering::Relaxed)
     }
 }
 
@@ -267,13 +272,14 @@ impl<M: Machine> Kernel<M> {
         // Held for as long as the vCPU runs: whoever wants its registers pauses it first.
         let mut context = vcpu.context.lock();
         self.publish_time(vcpu);
+        self.take_deadlines_along(vcpu);
         self.machine.load(&mut context);
         self.run_until_it_gives_way(vcpu, &mut context);
         self.machine.unload(&mut context);
         drop(context);
 
         let end = self.machine.now();
-        let ran = end.saturating_sub(begin);
+        let ran = end.saturating_sub(here.started.load(Ordering::Relaxed));
         vcpu.virtual_runtime.fetch_add(ran, Ordering::Relaxed);
         vcpu.domain().cpu_time.fetch_add(ran, Ordering::Relaxed);
         here.slice_end.store(NEVER, Ordering::Relaxed);
@@ -306,6 +312,16 @@ impl<M: Machine> Kernel<M> {
         here.reschedule.load(Ordering::Relaxed)
             || !runnable(vcpu)
             || !may_run_on(vcpu, self.machine.current())
+    }
+
+    /// Time that was spent on this processor for a vCPU: its own, and not that of the one that runs here.
+    pub(crate) fn charge(&self, vcpu: &VcpuHandle<M>, time: Nanoseconds) {
+        let current = self.machine.current();
+        if *vcpu.place.lock() == Place::Running(current) {
+            return;
+        }
+        vcpu.virtual_runtime.fetch_add(time, Ordering::Relaxed);
+        self.processor(current).started.fetch_add(time, Ordering::Relaxed);
     }
 
     /// Make the vCPU that runs here give way after this exit.

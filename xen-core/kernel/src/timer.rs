@@ -1,7 +1,11 @@
 //! Deadlines of vCPUs: one-shot and periodic timers, poll timeouts, the local APIC's timer.
 //!
-//! A vCPU is entered in at most one processor's queue, for the earliest of its deadlines. Entries hold the vCPU, so that
-//! a timer that fires finds it alive.
+//! A vCPU is entered in at most one processor's queue, for the earliest of its deadlines: where it runs, once it does.
+//! Entries hold the vCPU, so that a timer that fires finds it alive.
+//!
+//! A deadline interrupts whoever runs on the processor, so it is served only where that helps: for a vCPU that sleeps or
+//! runs. One that waits for a processor learns what has passed when it has one. What serving costs is its owner's, not
+//! the running vCPU's.
 
 use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
@@ -13,7 +17,7 @@ use machine::{Machine, Nanoseconds};
 
 use crate::Kernel;
 use crate::domain::VcpuHandle;
-use crate::vcpu::{Deadlines, stop};
+use crate::vcpu::{Deadlines, Place, stop};
 
 #[cfg(any(test, feature = "testing", debug_assertions))]
 mod audit;
@@ -76,6 +80,26 @@ impl<M: Machine> Kernel<M> {
         self.enter_deadline(vcpu, &mut deadlines);
     }
 
+    /// A vCPU begins to run here: its deadlines follow it, and those that passed while it waited are served.
+    pub(crate) fn take_deadlines_along(&self, vcpu: &VcpuHandle<M>) {
+        let here = self.machine.current();
+        let mut deadlines = vcpu.deadlines.lock();
+        if let Some((processor, at)) = deadlines.queued
+            && processor != here
+        {
+            self.processor(processor).timers.lock().remove(key(vcpu, at));
+            deadlines.queued = None;
+        }
+        self.enter_deadline(vcpu, &mut deadlines);
+        let due = deadlines
+            .earliest()
+            .is_some_and(|deadline| deadline <= self.machine.now());
+        drop(deadlines);
+        if due {
+            self.expire_timers();
+        }
+    }
+
     fn enter_deadline(&self, vcpu: &VcpuHandle<M>, deadlines: &mut Deadlines) {
         let wanted = deadlines.earliest();
         if deadlines.queued.map(|(_, at)| at) == wanted {
@@ -100,12 +124,14 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn expire_timers(&self) {
         let here = self.machine.current();
         let now = self.machine.now();
+        let mut begin = now;
         loop {
             let due = self.processor(here).timers.lock().pop_due(now);
-            match due {
-                Some((at, vcpu)) => self.expire(&vcpu, here, at, now),
-                None => return,
-            }
+            let Some((at, vcpu)) = due else { return };
+            self.expire(&vcpu, here, at, now);
+            let end = self.machine.now();
+            self.charge(&vcpu, end.saturating_sub(begin));
+            begin = end;
         }
     }
 
@@ -117,6 +143,11 @@ impl<M: Machine> Kernel<M> {
             return;
         }
         deadlines.queued = None;
+        let sleeps = vcpu.stops.load(Ordering::SeqCst) & (stop::BLOCKED | stop::POLLING) != 0;
+        if !sleeps && matches!(*vcpu.place.lock(), Place::Queued(_)) {
+            // `take_deadlines_along` enters it again.
+            return;
+        }
         let mut tick = false;
         if due(deadlines.singleshot) {
             deadlines.singleshot = None;
@@ -168,7 +199,7 @@ impl<M: Machine> Kernel<M> {
 mod tests {
     use alloc::sync::Arc;
 
-    use machine::fake::set_processor;
+    use machine::fake::{on_processor, set_processor};
 
     use super::*;
     use crate::cpu_policy::CpuPolicy;
@@ -228,5 +259,81 @@ mod tests {
         kernel.expire_timers();
         let next = guest.deadlines.lock().apic.unwrap();
         assert!(next >= armed + 100_000);
+    }
+
+    /// A guest with the shortest periodic timer of each kind.
+    fn ticking(kernel: &testing::TestKernel, id: u16) -> testing::TestVcpu {
+        let guest = testing::vcpu(&testing::domain(kernel, id, 1, 1), 0);
+        kernel.change_deadlines(&guest, |deadlines| {
+            deadlines.period = 1_000_000;
+            deadlines.periodic = Some(kernel.machine.now() + 1_000_000);
+        });
+        guest
+    }
+
+    fn first(kernel: &testing::TestKernel, processor: usize) -> Option<Nanoseconds> {
+        kernel.processors[processor].timers.lock().first()
+    }
+
+    #[test]
+    fn a_vcpu_that_waits_for_its_processor_does_not_interrupt_the_one_that_runs() {
+        set_processor(0);
+        let kernel = testing::kernel();
+        let guest = ticking(&kernel, 1);
+        kernel.reconsider(&guest);
+        assert!(matches!(*guest.place.lock(), Place::Queued(_)));
+        kernel.machine.advance(1_000_000);
+        kernel.expire_timers();
+        assert_eq!(first(&kernel, 0), None, "another one is interrupted again");
+        assert!(guest.deadlines.lock().periodic.is_some());
+        // It has a processor: what passed is served now, and what comes is entered.
+        kernel.machine.advance(5_500_000);
+        *guest.place.lock() = Place::Running(0);
+        kernel.take_deadlines_along(&guest);
+        let next = guest.deadlines.lock().periodic;
+        assert!(next.is_some_and(|next| next > kernel.machine.now()));
+        assert_eq!(first(&kernel, 0), next);
+    }
+
+    #[test]
+    fn a_sleeping_vcpu_is_woken_by_its_deadline_wherever_it_was_entered() {
+        set_processor(0);
+        let kernel = testing::kernel();
+        let guest = testing::vcpu(&testing::domain(&kernel, 1, 1, 1), 0);
+        guest.stops.fetch_or(stop::POLLING, Ordering::SeqCst);
+        kernel.change_deadlines(&guest, |deadlines| deadlines.poll = Some(1000));
+        kernel.machine.advance(1000);
+        kernel.expire_timers();
+        assert_eq!(guest.stops.load(Ordering::SeqCst), 0);
+        assert!(matches!(*guest.place.lock(), Place::Queued(_)));
+    }
+
+    #[test]
+    fn deadlines_follow_their_vcpu_to_the_processor_where_it_runs() {
+        set_processor(0);
+        let kernel = testing::kernel();
+        let guest = ticking(&kernel, 1);
+        let deadline = first(&kernel, 0);
+        assert!(deadline.is_some());
+        on_processor(1, || {
+            *guest.place.lock() = Place::Running(1);
+            kernel.take_deadlines_along(&guest);
+        });
+        assert_eq!((first(&kernel, 0), first(&kernel, 1)), (None, deadline));
+    }
+
+    #[test]
+    fn what_is_done_for_a_sleeper_is_not_charged_to_the_one_that_runs() {
+        set_processor(0);
+        let kernel = testing::kernel();
+        let [runs, sleeps] = [1, 2].map(|id| testing::vcpu(&testing::domain(&kernel, id, 1, 1), 0));
+        *runs.place.lock() = Place::Running(0);
+        let time = |vcpu: &testing::TestVcpu| vcpu.virtual_runtime.load(Ordering::Relaxed);
+        let began = kernel.processors[0].began();
+        kernel.charge(&sleeps, 500);
+        assert_eq!((time(&sleeps), kernel.processors[0].began()), (500, began + 500));
+        // One's own are in the time that one runs.
+        kernel.charge(&runs, 500);
+        assert_eq!((time(&runs), kernel.processors[0].began()), (0, began + 500));
     }
 }
