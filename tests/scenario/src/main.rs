@@ -24,6 +24,7 @@ mod web;
 
 use anyhow::Result;
 
+use attack::Purpose;
 use machine::Baseline;
 use report::Report;
 use web::Web;
@@ -45,8 +46,9 @@ fn play(name: &str, vcpus: u32, seconds: f64, which: &str, report: &mut Report) 
     match name {
         "main" => main_scenario(vcpus, report),
         "quick" => quick_scenario(vcpus, report),
-        "attack" => attack::play(report, vcpus, (seconds * 1000.0) as u64, which),
-        _ => anyhow::bail!("there is no scenario {name}: main, attack, quick or none"),
+        "attack" => attack::play(report, vcpus, Purpose::Harm, (seconds * 1000.0) as u64, which),
+        "fairness" => attack::play(report, vcpus, Purpose::Share, (seconds * 1000.0) as u64, which),
+        _ => anyhow::bail!("there is no scenario {name}: main, attack, fairness, quick or none"),
     }
 }
 

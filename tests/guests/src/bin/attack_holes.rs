@@ -25,9 +25,11 @@ const HOLES: [u64; 12] = [
     0xffff_f000,
     0x1_0000_0000,
     0x40_0000_0000,
-    0xff_ffff_f000,
+    LAST_PAGE,
 ];
 const LOCAL_APIC: u64 = 0xfee0_0000;
+/// Forty bits of address, as the emulated processor has them: more is a page fault of the guest's own.
+const LAST_PAGE: u64 = 0xff_ffff_f000;
 const INVALID_OPCODE: Option<u8> = Some(6);
 
 /// Where the memory is: start and end of each range that the start information tells of.
@@ -60,8 +62,8 @@ fn round(attacker: &mut Attacker) {
     }
     let random = &mut attacker.random;
     let page = match random.below(4) {
-        0 => random.next() & 0xff_ffff_f000,
-        _ => random.pick(&HOLES) + random.below(2) * 4096 * random.below(16),
+        0 => random.next() & LAST_PAGE,
+        _ => (random.pick(&HOLES) + random.below(2) * 4096 * random.below(16)) & LAST_PAGE,
     };
     let offset = random.pick(&[0, 0x20, 0x80, 0xb0, 0xf0, 0x280, 0x380, 0xff8, 0xfff, 0xffd]) | random.below(2);
     let first = attacker.vcpu * 64 + random.below(16) * 2;

@@ -104,7 +104,6 @@ fn others(attacker: &Attacker, block: u64) {
     unsafe {
         attempt!("wbinvd");
         attempt!("invd");
-        attempt!(".byte 0xf3, 0x0f, 0x09"); // WBNOINVD
     }
     // With prefixes the same instructions have other lengths, and must not have other meanings.
     refused!(attacker, block,
