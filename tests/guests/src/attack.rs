@@ -88,8 +88,7 @@ fn second() -> ! {
     processors::enable_apic();
     let mut attacker = Attacker::on(1);
     // SAFETY: `both` stored the address of a function of this type before it started this vCPU.
-    let round: fn(&mut Attacker) =
-        unsafe { core::mem::transmute(ROUND.load(Ordering::SeqCst)) };
+    let round: fn(&mut Attacker) = unsafe { core::mem::transmute(ROUND.load(Ordering::SeqCst)) };
     loop {
         round(&mut attacker);
     }
@@ -116,6 +115,9 @@ pub fn told(start_information: u64, word: &str) -> bool {
     }
     let length = (0..4096).find(|&index| byte(index) == 0).unwrap_or(0);
     let wanted = word.as_bytes();
-    (0..=length.saturating_sub(wanted.len() as u64))
-        .any(|start| (0..).zip(wanted).all(|(index, &letter)| byte(start + index) == letter))
+    (0..=length.saturating_sub(wanted.len() as u64)).any(|start| {
+        (0..)
+            .zip(wanted)
+            .all(|(index, &letter)| byte(start + index) == letter)
+    })
 }

@@ -49,27 +49,97 @@ enum End {
 struct Attack(&'static str, &'static str, &'static str, End);
 
 const ATTACKS: &[Attack] = &[
-    Attack("attack_hypercalls", "hypercalls with garbage in every register", "", End::Either),
+    Attack(
+        "attack_hypercalls",
+        "hypercalls with garbage in every register",
+        "",
+        End::Either,
+    ),
     Attack("attack_ports", "all ports, read and written", "", End::Destroyed),
-    Attack("attack_registers", "all model-specific registers, read and written", "", End::Destroyed),
-    Attack("attack_holes", "accesses to holes and devices", "", End::Destroyed),
-    Attack("attack_interrupts", "storms of interrupts and timers", "", End::Destroyed),
-    Attack("attack_interrupts", "a guest that sleeps and is woken all the time", "way=sleep", End::Destroyed),
-    Attack("attack_events", "storms on others' event channels", "", End::Destroyed),
+    Attack(
+        "attack_registers",
+        "all model-specific registers, read and written",
+        "",
+        End::Destroyed,
+    ),
+    Attack(
+        "attack_holes",
+        "accesses to holes and devices",
+        "",
+        End::Destroyed,
+    ),
+    Attack(
+        "attack_interrupts",
+        "storms of interrupts and timers",
+        "",
+        End::Destroyed,
+    ),
+    Attack(
+        "attack_interrupts",
+        "a guest that sleeps and is woken all the time",
+        "way=sleep",
+        End::Destroyed,
+    ),
+    Attack(
+        "attack_events",
+        "storms on others' event channels",
+        "",
+        End::Destroyed,
+    ),
     Attack("attack_grants", "floods of grants", "", End::Either),
     Attack("attack_virtualisation", "VMRUN and its kin", "", End::Destroyed),
-    Attack("attack_control", "control, debug and extended registers", "", End::Either),
-    Attack("attack_exceptions", "exceptions that raise each other without end", "", End::Destroyed),
-    Attack("attack_code", "code that changes under the decoder", "", End::Either),
-    Attack("attack_balloon", "memory that goes while it is used", "", End::Either),
+    Attack(
+        "attack_control",
+        "control, debug and extended registers",
+        "",
+        End::Either,
+    ),
+    Attack(
+        "attack_exceptions",
+        "exceptions that raise each other without end",
+        "",
+        End::Destroyed,
+    ),
+    Attack(
+        "attack_code",
+        "code that changes under the decoder",
+        "",
+        End::Either,
+    ),
+    Attack(
+        "attack_balloon",
+        "memory that goes while it is used",
+        "",
+        End::Either,
+    ),
     Attack("attack_end", "code in a hole", "way=code", End::ByItself),
     Attack("attack_end", "code in a device", "way=code device", End::ByItself),
     Attack("attack_end", "page tables in a hole", "way=tables", End::ByItself),
-    Attack("attack_end", "page tables in a device", "way=tables device", End::ByItself),
+    Attack(
+        "attack_end",
+        "page tables in a device",
+        "way=tables device",
+        End::ByItself,
+    ),
     Attack("attack_end", "a stack in a hole", "way=stack", End::ByItself),
-    Attack("attack_end", "a stack in a device", "way=stack device", End::ByItself),
-    Attack("attack_end", "descriptor tables in a device", "way=descriptors device", End::ByItself),
-    Attack("attack_end", "a guest that gives all its memory away", "way=balloon", End::ByItself),
+    Attack(
+        "attack_end",
+        "a stack in a device",
+        "way=stack device",
+        End::ByItself,
+    ),
+    Attack(
+        "attack_end",
+        "descriptor tables in a device",
+        "way=descriptors device",
+        End::ByItself,
+    ),
+    Attack(
+        "attack_end",
+        "a guest that gives all its memory away",
+        "way=balloon",
+        End::ByItself,
+    ),
     Attack("triple_fault", "a triple fault", "", End::ByItself),
     Attack("hang", "a loop with interrupts off", "", End::Destroyed),
 ];
@@ -269,10 +339,17 @@ const ALARMING: [&str; 3] = ["Xenolith crash", "Xenolith panic", "the processor 
 fn all_is_well(bystander: &Bystander, free_before: u64) -> Result<()> {
     bystander.is_well().context("the bystander")?;
     let names = guest::names()?;
-    ensure!(names.len() == 2 && names[1] == "bystander", "list shows {names:?}");
+    ensure!(
+        names.len() == 2 && names[1] == "bystander",
+        "list shows {names:?}"
+    );
     let asked = Instant::now();
     tools::output("xenstore-read", &["/local/domain/0/name"]).context("the store")?;
-    ensure!(asked.elapsed() < Duration::from_secs(20), "the store took {:?}", asked.elapsed());
+    ensure!(
+        asked.elapsed() < Duration::from_secs(20),
+        "the store took {:?}",
+        asked.elapsed()
+    );
     let log = tools::xenolith(&["dmesg"])?;
     let log = log["log"].as_str().context("the hypervisor has no log")?;
     let alarming = log

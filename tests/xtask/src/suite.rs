@@ -115,7 +115,11 @@ pub fn test(house: &House, arguments: &TestArguments) -> Result<bool> {
     }
     if wanted(Part::Scenario) {
         let title = "the scenario on xenolith";
-        outcomes.push(scenario(house, title, &RunArguments::for_test(Hypervisor::Xenolith)));
+        outcomes.push(scenario(
+            house,
+            title,
+            &RunArguments::for_test(Hypervisor::Xenolith),
+        ));
     }
     if wanted(Part::Scenario) || wanted(Part::Xen) {
         run::print_figures(house);

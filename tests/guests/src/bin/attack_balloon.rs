@@ -49,7 +49,10 @@ fn register() {
     hypercall::raw(VCPU_OP, [vcpu::op::REGISTER_VCPU_INFO.into(), 1, at, 0, 0]);
     for index in 0..2 {
         let areas = [
-            (vcpu::op::REGISTER_RUNSTATE_MEMORY_AREA, PREY[1].address() + 4096 - 24),
+            (
+                vcpu::op::REGISTER_RUNSTATE_MEMORY_AREA,
+                PREY[1].address() + 4096 - 24,
+            ),
             (vcpu::op::REGISTER_VCPU_TIME_MEMORY_AREA, PREY[3].address()),
         ];
         for (operation, address) in areas {
@@ -110,7 +113,9 @@ fn change(attacker: &mut Attacker) {
             hypercall::with(MEMORY_OP, memory::op::REMOVE_FROM_PHYSMAP, &mut request);
         }
         _ => {
-            let space = attacker.random.pick(&[map_space::GRANT_TABLE, map_space::GRANT_TABLE, 5]);
+            let space = attacker
+                .random
+                .pick(&[map_space::GRANT_TABLE, map_space::GRANT_TABLE, 5]);
             let frame = frame(attacker);
             add(space, frame);
         }

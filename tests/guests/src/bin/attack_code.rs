@@ -15,22 +15,24 @@ guests::micro_guest!(main);
 const TARGETS: [u64; 4] = [0xfee0_0020, 0xfec0_0010, 0x4000_0000, 0x8000_0ff8];
 /// Instructions that load and store by rdi, and some that do not; none of them leaves the page.
 const INSTRUCTIONS: [&[u8]; 16] = [
-    &[0x89, 0x07],                               // mov [rdi], eax
-    &[0x8b, 0x07],                               // mov eax, [rdi]
-    &[0x48, 0x89, 0x07],                         // mov [rdi], rax
-    &[0x66, 0x89, 0x07],                         // mov [rdi], ax
-    &[0x88, 0x27],                               // mov [rdi], ah
-    &[0x0f, 0xb6, 0x07],                         // movzx eax, byte [rdi]
-    &[0x87, 0x07],                               // xchg [rdi], eax
-    &[0x81, 0x0f, 1, 2, 3, 4],                   // or dword [rdi], imm
-    &[0xf0, 0xff, 0x07],                         // lock inc dword [rdi]
-    &[0x0f, 0xc7, 0x0f],                         // cmpxchg8b [rdi]
-    &[0xf3, 0xa4],                               // rep movsb
+    &[0x89, 0x07],                                     // mov [rdi], eax
+    &[0x8b, 0x07],                                     // mov eax, [rdi]
+    &[0x48, 0x89, 0x07],                               // mov [rdi], rax
+    &[0x66, 0x89, 0x07],                               // mov [rdi], ax
+    &[0x88, 0x27],                                     // mov [rdi], ah
+    &[0x0f, 0xb6, 0x07],                               // movzx eax, byte [rdi]
+    &[0x87, 0x07],                                     // xchg [rdi], eax
+    &[0x81, 0x0f, 1, 2, 3, 4],                         // or dword [rdi], imm
+    &[0xf0, 0xff, 0x07],                               // lock inc dword [rdi]
+    &[0x0f, 0xc7, 0x0f],                               // cmpxchg8b [rdi]
+    &[0xf3, 0xa4],                                     // rep movsb
     &[0x2e, 0x3e, 0x26, 0x64, 0x65, 0x36, 0x89, 0x07], // prefixes
-    &[0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x89, 0x07],
-    &[0xc7, 0x07, 0xff, 0xff, 0xff, 0xff],       // mov dword [rdi], imm
-    &[0x0f, 0x01, 0xd8],                         // vmrun
-    &[0xc5, 0xfc, 0x11, 0x07],                   // vmovups [rdi], ymm0
+    &[
+        0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x89, 0x07,
+    ],
+    &[0xc7, 0x07, 0xff, 0xff, 0xff, 0xff], // mov dword [rdi], imm
+    &[0x0f, 0x01, 0xd8],                   // vmrun
+    &[0xc5, 0xfc, 0x11, 0x07],             // vmovups [rdi], ymm0
 ];
 const RETURN: u8 = 0xc3;
 const NOTHING: u8 = 0x90;

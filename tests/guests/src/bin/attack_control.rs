@@ -15,14 +15,12 @@ static AREA: [[Page; 3]; 2] = [const { [const { Page::new() }; 3] }; 2];
 /// Protected mode and paging: without them nothing here would run on.
 const CR0_KEPT: u64 = 1 << 0 | 1 << 31;
 const CR4_KEPT: u64 = 1 << 5;
-/// Protection keys and supervisor-mode protections are no matter: all pages here are the supervisor's.
-const CR4_KNOWN: u64 = 0x1ff_ffff;
 const EFER: u32 = 0xc000_0080;
 const EFER_KEPT: u64 = 1 << 8 | 1 << 10;
 
 /// Where the hypervisor's own code, data and direct map are: breakpoints there must never strike.
 const CORES: [u64; 4] = [
-    0xffff_ffff_8010_0000,
+    0xffff_ffff_8020_0000,
     0xffff_8000_0010_0000,
     0xffff_f000_0000_0000,
     0x10_0000,
@@ -43,7 +41,7 @@ fn round(attacker: &mut Attacker) {
 
 fn control_registers(attacker: &mut Attacker) {
     let random = &mut attacker.random;
-    let (cr0, cr4) = (control(random.number()), random.number() & CR4_KNOWN | CR4_KEPT);
+    let (cr0, cr4) = (control(random.number()), random.number() & cr4_bits() | CR4_KEPT);
     let (cr2, cr8) = (random.number(), random.number());
     let cr3 = read_cr3();
     let garbage = random.number();
@@ -53,7 +51,6 @@ fn control_registers(attacker: &mut Attacker) {
         attempt!("mov cr4, {0}", in(reg) cr4);
         attempt!("mov cr2, {0}", in(reg) cr2);
         attempt!("mov cr3, {0}", in(reg) cr3 | cr2 & 0xfff);
-        attempt!("mov cr3, {0}", in(reg) cr3 | 1 << 63);
         attempt!("mov cr8, {0}", in(reg) cr8);
         attempt!("mov cr8, {0}", in(reg) cr8 & 15);
         attempt!("lmsw {0:x}", in(reg) garbage | 1);
@@ -68,14 +65,30 @@ fn control_registers(attacker: &mut Attacker) {
     }
 }
 
-/// Bits that exist, in a combination that exists. The emulator takes others from the guest, too, and then refuses to run
-/// it: that ends this guest, as it should, and the attack.
+/// Bits of CR4 that exist. (Protections of the supervisor are no matter: all pages here are its own.) For others the emulator
+/// refuses to run the guest, where processors raise an exception: that would end this guest, and with it the attack.
+fn cr4_bits() -> u64 {
+    let leaf = core::arch::x86_64::__cpuid_count(7, 0);
+    let has = |present: bool, bit: u32| u64::from(present) << bit;
+    0x7ff
+        | has(leaf.ebx & 1 << 0 != 0, 16)
+        | has(leaf.ebx & 1 << 7 != 0, 20)
+        | has(leaf.ebx & 1 << 20 != 0, 21)
+        | has(leaf.ecx & 1 << 2 != 0, 11)
+        | 1 << 18
+}
+
+/// Bits of CR0 that exist, in a combination that exists; for the same reason.
 fn control(garbage: u64) -> u64 {
     const EXIST: u64 = 0xe005_003f;
     const NOT_WRITE_THROUGH: u64 = 1 << 29;
     const CACHE_DISABLE: u64 = 1 << 30;
     let value = garbage & EXIST | CR0_KEPT;
-    if value & NOT_WRITE_THROUGH != 0 { value | CACHE_DISABLE } else { value }
+    if value & NOT_WRITE_THROUGH != 0 {
+        value | CACHE_DISABLE
+    } else {
+        value
+    }
 }
 
 fn read_cr3() -> u64 {
@@ -108,7 +121,7 @@ fn debug_registers(attacker: &mut Attacker) {
     let random = &mut attacker.random;
     let here = debug_registers as *const () as u64;
     let mut address = || match random.below(4) {
-        0 => random.pick(&CORES) + random.below(1 << 20),
+        0 => random.pick(&CORES) + random.below(1 << 19),
         1 => here + random.below(256),
         2 => random.below(1 << 16),
         _ => random.number(),

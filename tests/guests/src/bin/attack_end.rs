@@ -63,7 +63,9 @@ fn descriptors(attacker: &Attacker, place: u64) -> ! {
     struct Pointer(u16, u64);
     let pointer = Pointer(0xfff, place);
     // SAFETY: as above.
-    unsafe { asm!("lidt [{0}]", "lgdt [{0}]", "mov ss, {1:x}", "int3", "ud2", in(reg) &pointer, in(reg) 16u64) };
+    unsafe {
+        asm!("lidt [{0}]", "lgdt [{0}]", "mov ss, {1:x}", "int3", "ud2", in(reg) &pointer, in(reg) 16u64)
+    };
     outlived(attacker, "tables of descriptors without memory")
 }
 

@@ -7,8 +7,8 @@ use guests::console::parameter;
 use guests::{Page, hypercall, shared};
 use hypercall_abi::DomainId;
 use hypercall_abi::event_channel::{
-    AllocUnbound, BindInterdomain, BindIpi, BindVcpu, BindVirq, Close, ExpandArray, InitControl, SetPriority, Status,
-    Unmask, op,
+    AllocUnbound, BindInterdomain, BindIpi, BindVcpu, BindVirq, Close, ExpandArray, InitControl, SetPriority,
+    Status, Unmask, op,
 };
 use hypercall_abi::hypercall::number::EVENT_CHANNEL_OP;
 
@@ -90,11 +90,24 @@ fn ask(attacker: &mut Attacker) {
         }
         5 => {
             let virq = random.below(32) as u32;
-            call(op::BIND_VIRQ, BindVirq { virq, vcpu, ..BindVirq::default() });
+            call(
+                op::BIND_VIRQ,
+                BindVirq {
+                    virq,
+                    vcpu,
+                    ..BindVirq::default()
+                },
+            );
             None
         }
         6 => {
-            call(op::BIND_IPI, BindIpi { vcpu, ..BindIpi::default() });
+            call(
+                op::BIND_IPI,
+                BindIpi {
+                    vcpu,
+                    ..BindIpi::default()
+                },
+            );
             None
         }
         7 => {
@@ -102,7 +115,14 @@ fn ask(attacker: &mut Attacker) {
             None
         }
         8 => {
-            let result = call(op::STATUS, Status { domain, port, ..Status::default() });
+            let result = call(
+                op::STATUS,
+                Status {
+                    domain,
+                    port,
+                    ..Status::default()
+                },
+            );
             (domain.0 < 6 && domain.0 != own_domain()).then_some(("another's status", result))
         }
         9 => {

@@ -81,7 +81,9 @@ fn reference(attacker: &mut Attacker) -> u32 {
 fn place(attacker: &mut Attacker) -> u64 {
     match attacker.random.below(6) {
         0 => attacker.random.number() & !0xfff,
-        1 => attacker.random.pick(&[0xfee0_0000, 0xa_0000, 0x8000_0000, TABLE[3].address()]),
+        1 => attacker
+            .random
+            .pick(&[0xfee0_0000, 0xa_0000, 0x8000_0000, TABLE[3].address()]),
         _ => (FRAMES + attacker.random.below(1024)) << 12,
     }
 }
@@ -139,7 +141,11 @@ fn copy(attacker: &mut Attacker) {
         ..CopyPointer::default()
     };
     let flags = attacker.random.below(4) as u16;
-    let (source, destination) = if flags & 1 != 0 { (foreign, by_frame) } else { (by_frame, foreign) };
+    let (source, destination) = if flags & 1 != 0 {
+        (foreign, by_frame)
+    } else {
+        (by_frame, foreign)
+    };
     let mut request = Copy {
         source,
         destination,

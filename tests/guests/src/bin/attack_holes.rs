@@ -65,7 +65,8 @@ fn round(attacker: &mut Attacker) {
         0 => random.next() & LAST_PAGE,
         _ => (random.pick(&HOLES) + random.below(2) * 4096 * random.below(16)) & LAST_PAGE,
     };
-    let offset = random.pick(&[0, 0x20, 0x80, 0xb0, 0xf0, 0x280, 0x380, 0xff8, 0xfff, 0xffd]) | random.below(2);
+    let offset =
+        random.pick(&[0, 0x20, 0x80, 0xb0, 0xf0, 0x280, 0x380, 0xff8, 0xfff, 0xffd]) | random.below(2);
     let first = attacker.vcpu * 64 + random.below(16) * 2;
     let address = window::show(first, page | offset);
     window::show(first + 1, page.wrapping_add(4096));
@@ -110,7 +111,11 @@ fn loads(attacker: &Attacker, page: u64, address: u64) {
 
 fn stores(attacker: &mut Attacker, page: u64, address: u64) {
     // A command of INIT to the other vCPU would only silence it.
-    let value = if page == LOCAL_APIC { attacker.random.below(256) } else { attacker.random.number() };
+    let value = if page == LOCAL_APIC {
+        attacker.random.below(256)
+    } else {
+        attacker.random.number()
+    };
     // SAFETY: as above.
     unsafe {
         attempt!("mov byte ptr [{0}], {1}", in(reg) address, in(reg_byte) value as u8);
@@ -145,6 +150,8 @@ fn unusual(attacker: &mut Attacker, address: u64) {
     };
     // Some are refused for what they are (alignment, features), all for where they go.
     if raised.contains(&None) {
-        attacker.got_through(format_args!("unusual accesses raise {raised:?}, not all {INVALID_OPCODE:?}"));
+        attacker.got_through(format_args!(
+            "unusual accesses raise {raised:?}, not all {INVALID_OPCODE:?}"
+        ));
     }
 }

@@ -6,8 +6,8 @@ use guests::attack::{self, Attacker};
 use guests::{Page, hypercall, page, shared};
 use hypercall_abi::DomainId;
 use hypercall_abi::hypercall::number::{
-    CONSOLE_IO, DOMCTL, EVENT_CHANNEL_OP, GRANT_TABLE_OP, HVM_OP, MEMORY_OP, MULTICALL, PHYSDEV_OP, PLATFORM_OP,
-    SCHED_OP, SYSCTL, VCPU_OP, VM_ASSIST, XEN_VERSION,
+    CONSOLE_IO, DOMCTL, EVENT_CHANNEL_OP, GRANT_TABLE_OP, HVM_OP, MEMORY_OP, MULTICALL, PHYSDEV_OP,
+    PLATFORM_OP, SCHED_OP, SYSCTL, VCPU_OP, VM_ASSIST, XEN_VERSION,
 };
 use hypercall_abi::memory::{self, AddToPhysmap, map_space};
 

@@ -40,11 +40,16 @@ fn storm(attacker: &mut Attacker) {
         let random = &mut attacker.random;
         let vector = 0x40 + random.below(0x40);
         match random.below(8) {
-            0 | 1 => drop(shared::send(PORTS[random.below(2) as usize].load(Ordering::Relaxed))),
+            0 | 1 => drop(shared::send(
+                PORTS[random.below(2) as usize].load(Ordering::Relaxed),
+            )),
             2 => processors::write_msr(SELF, vector),
             3 => processors::interrupt_others(vector as u8),
             4 => processors::write_msr(COMMAND, 2 << 18 | 0x4000 | vector), // to all, itself too
-            5 => drop(hypercall::raw(VCPU_OP, [vcpu::op::SEND_NMI.into(), random.below(2), 0, 0, 0])),
+            5 => drop(hypercall::raw(
+                VCPU_OP,
+                [vcpu::op::SEND_NMI.into(), random.below(2), 0, 0, 0],
+            )),
             6 => processors::send_to_others(0x4400), // an NMI
             _ => timers(attacker),
         }

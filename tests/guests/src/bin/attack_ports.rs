@@ -90,7 +90,8 @@ fn strings(attacker: &mut Attacker, port: u16) {
             attempt!("outsb", inout("rsi") at => _, in("dx") port),
         ]
     };
-    if raised != [GENERAL_PROTECTION; 4] && !DELAYS.contains(&port) && !DELAYS.contains(&port.wrapping_add(1)) {
+    if raised != [GENERAL_PROTECTION; 4] && !DELAYS.contains(&port) && !DELAYS.contains(&port.wrapping_add(1))
+    {
         attacker.got_through(format_args!("strings to port {port:#x} raise {raised:?}"));
     }
 }

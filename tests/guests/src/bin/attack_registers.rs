@@ -20,20 +20,20 @@ const EFER: u32 = 0xc000_0080;
 const EFER_SVM: u64 = 1 << 12;
 /// What switches virtualisation itself, machine-wide settings, other worlds' memory: none of it is a guest's.
 const MACHINES: [u32; 14] = [
-    0x3a,          // feature control
-    0x9b,          // SMM monitor
-    0x79,          // microcode update
-    0x480,         // VMX
-    0xc001_0112,   // SMM's memory
-    0xc001_0113,   // and its mask
-    0xc001_0114,   // VM_CR
-    0xc001_0115,   // IGNNE
-    0xc001_0116,   // SMM control
-    0xc001_0117,   // VM_HSAVE_PA
-    0xc001_0118,   // SVM's key
-    0xc001_001a,   // top of memory
-    0xc001_0058,   // configuration space in memory
-    0xc001_0130,   // encrypted guests' block
+    0x3a,        // feature control
+    0x9b,        // SMM monitor
+    0x79,        // microcode update
+    0x480,       // VMX
+    0xc001_0112, // SMM's memory
+    0xc001_0113, // and its mask
+    0xc001_0114, // VM_CR
+    0xc001_0115, // IGNNE
+    0xc001_0116, // SMM control
+    0xc001_0117, // VM_HSAVE_PA
+    0xc001_0118, // SVM's key
+    0xc001_001a, // top of memory
+    0xc001_0058, // configuration space in memory
+    0xc001_0130, // encrypted guests' block
 ];
 
 fn main(_: u64) -> ! {

@@ -91,13 +91,10 @@ fn compute(index: u64) {
 
 /// A sum that depends on the order and on each rounding.
 fn sum(bytes: &[u8]) -> f64 {
-    bytes
-        .chunks(64)
-        .enumerate()
-        .fold(1.0f64, |sum, (index, bytes)| {
-            let part: f64 = bytes.iter().map(|&byte| f64::from(byte)).sum();
-            (sum * 1.000_000_1 + part / (index as f64 + 3.7)).sqrt() * 31.0
-        })
+    bytes.chunks(64).enumerate().fold(1.0f64, |sum, (index, bytes)| {
+        let part: f64 = bytes.iter().map(|&byte| f64::from(byte)).sum();
+        (sum * 1.000_000_1 + part / (index as f64 + 3.7)).sqrt() * 31.0
+    })
 }
 
 #[repr(align(4096))]
@@ -106,7 +103,11 @@ struct Aligned([u8; BLOCK]);
 /// One block after the other, written past all caches and read back.
 fn disk() -> std::io::Result<()> {
     const DIRECT: i32 = 0o40000; // O_DIRECT
-    let disk = File::options().read(true).write(true).custom_flags(DIRECT).open(DISK)?;
+    let disk = File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(DIRECT)
+        .open(DISK)?;
     let (mut written, mut read) = (Box::new(Aligned([0; BLOCK])), Box::new(Aligned([0; BLOCK])));
     for round in 1u64.. {
         std::thread::sleep(PACE);
