@@ -7,19 +7,24 @@
 //! They use the same `hypercall-abi` as the hypervisor and run on real Xen, too: what both agree on is the ABI.
 #![no_std]
 
+pub mod attack;
 pub mod console;
 pub mod entry;
 pub mod hypercall;
 pub mod interrupts;
 pub mod page;
 pub mod processors;
+pub mod random;
 pub mod shared;
+pub mod trial;
+pub mod window;
 
 use core::fmt;
 
 use hypercall_abi::sched::{self, shutdown};
 
 pub use page::Page;
+pub use random::Random;
 
 /// The checks of one micro-guest and what has become of them.
 pub struct Checks {

@@ -77,6 +77,15 @@ pub fn enable_apic() {
     write_msr(msr::SPURIOUS, SOFTWARE_ENABLED);
 }
 
+/// Switches this vCPU's local APIC back to the mode in which its registers are in memory. They forget everything.
+pub fn use_apic_page() {
+    const ENABLED: u64 = 1 << 11;
+    const MODES: u64 = 3 << 10;
+    let base = read_msr(msr::APIC_BASE) & !MODES;
+    write_msr(msr::APIC_BASE, base);
+    write_msr(msr::APIC_BASE, base | ENABLED);
+}
+
 /// Starts all other vCPUs, of which there must be one at most, at `work`.
 pub fn start(work: fn() -> !) {
     const INIT: u64 = 0x4500;
@@ -96,7 +105,8 @@ pub fn interrupt_others(vector: u8) {
     send_to_others(0x4000 | u64::from(vector));
 }
 
-fn send_to_others(command: u64) {
+/// A command for the others' local APICs.
+pub fn send_to_others(command: u64) {
     const ALL_BUT_SELF: u64 = 3 << 18;
     write_msr(msr::INTERRUPT_COMMAND, command | ALL_BUT_SELF);
 }
@@ -111,14 +121,16 @@ extern "C" fn micro_second() -> ! {
     work()
 }
 
-fn read_msr(index: u32) -> u64 {
+/// Reads a model-specific register that exists.
+pub fn read_msr(index: u32) -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: these registers exist wherever PVH guests run, and reading them has no effect.
     unsafe { asm!("rdmsr", in("ecx") index, out("eax") low, out("edx") high, options(nostack, nomem)) };
     u64::from(high) << 32 | u64::from(low)
 }
 
-fn write_msr(index: u32, value: u64) {
+/// Writes one of the local APIC's registers.
+pub fn write_msr(index: u32, value: u64) {
     let (low, high) = (value as u32, (value >> 32) as u32);
     // SAFETY: the local APIC's registers, whose interrupts all have handlers; an INIT only hits a vCPU that does
     // not run yet.

@@ -22,6 +22,11 @@ pub fn map() -> i64 {
     hypercall::with(MEMORY_OP, memory::op::ADD_TO_PHYSMAP, &mut request)
 }
 
+/// Where the shared page is.
+pub fn address() -> u64 {
+    PAGE.address()
+}
+
 /// Is this port pending?
 pub fn pending(port: u32) -> bool {
     let word: u64 = PAGE.read(offset_of!(SharedInfo, evtchn_pending) + port as usize / 64 * 8);
@@ -67,6 +72,19 @@ pub fn send(port: u32) -> i64 {
     )
 }
 
+/// So many ticks of the TSC in nanoseconds, by what the time page says now. (Attackers ask once: it may not last.)
+pub fn nanoseconds_of(ticks: u64) -> u64 {
+    scaled(&PAGE.read(offset_of!(VcpuInfo, time)), ticks)
+}
+
+fn scaled(time: &VcpuTimeInfo, ticks: u64) -> u64 {
+    let shifted = match time.tsc_shift {
+        shift @ 0.. => ticks << shift,
+        shift => ticks >> -shift,
+    };
+    ((u128::from(shifted) * u128::from(time.tsc_to_system_mul)) >> 32) as u64
+}
+
 /// Nanoseconds since the hypervisor started, as its time page and the TSC give them.
 pub fn system_time() -> u64 {
     let at = offset_of!(VcpuInfo, time);
@@ -77,12 +95,6 @@ pub fn system_time() -> u64 {
         if time.version & 1 == 1 || PAGE.read::<u32>(at) != time.version {
             continue; // it was being changed
         }
-        let passed = now.wrapping_sub(time.tsc_timestamp);
-        let shifted = match time.tsc_shift {
-            shift @ 0.. => passed << shift,
-            shift => passed >> -shift,
-        };
-        let scaled = (u128::from(shifted) * u128::from(time.tsc_to_system_mul)) >> 32;
-        return time.system_time + scaled as u64;
+        return time.system_time + scaled(&time, now.wrapping_sub(time.tsc_timestamp));
     }
 }

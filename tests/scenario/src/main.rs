@@ -11,7 +11,9 @@
 //! | `scenario: figure NAME = NUMBER` | something counted |
 //! | `scenario: verdict N passed, N failed` | the end |
 
+mod attack;
 mod bad_input;
+mod bystander;
 mod casualties;
 mod guest;
 mod http;
@@ -22,6 +24,7 @@ mod web;
 
 use anyhow::Result;
 
+use attack::Purpose;
 use machine::Baseline;
 use report::Report;
 use web::Web;
@@ -30,18 +33,22 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().unwrap_or_else(|| "main".to_owned());
     let vcpus = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let seconds = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(2.0);
+    let which = arguments.next().unwrap_or_default();
     let mut report = Report::begin(&name);
-    if let Err(error) = play(&name, vcpus, &mut report) {
+    if let Err(error) = play(&name, vcpus, seconds, &which, &mut report) {
         report.fail("the scenario itself", &format!("{error:#}"));
     }
     std::process::exit(report.end());
 }
 
-fn play(name: &str, vcpus: u32, report: &mut Report) -> Result<()> {
+fn play(name: &str, vcpus: u32, seconds: f64, which: &str, report: &mut Report) -> Result<()> {
     match name {
         "main" => main_scenario(vcpus, report),
         "quick" => quick_scenario(vcpus, report),
-        _ => anyhow::bail!("there is no scenario {name}: main, quick or none"),
+        "attack" => attack::play(report, vcpus, Purpose::Harm, (seconds * 1000.0) as u64, which),
+        "fairness" => attack::play(report, vcpus, Purpose::Share, (seconds * 1000.0) as u64, which),
+        _ => anyhow::bail!("there is no scenario {name}: main, attack, fairness, quick or none"),
     }
 }
 

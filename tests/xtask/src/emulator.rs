@@ -66,8 +66,9 @@ pub struct Machine {
     pub initramfs: Option<PathBuf>,
     /// More of the hypervisor's command line.
     pub hypervisor_arguments: String,
-    /// Virtual time by counted instructions: slower, but repeatable.
-    pub counted_time: bool,
+    /// Virtual time by counted instructions: slower, but repeatable. An instruction takes two to the power of this in
+    /// nanoseconds.
+    pub counted_time: Option<u8>,
 }
 
 impl Machine {
@@ -86,7 +87,7 @@ impl Machine {
             kernel_arguments: String::new(),
             initramfs: None,
             hypervisor_arguments: String::new(),
-            counted_time: false,
+            counted_time: None,
         }
     }
 
@@ -118,8 +119,8 @@ impl Machine {
             "-serial",
             "chardev:serial",
         ]);
-        if self.counted_time {
-            qemu.args(["-icount", "shift=0,sleep=off"]);
+        if let Some(shift) = self.counted_time {
+            qemu.arg("-icount").arg(format!("shift={shift},sleep=off"));
         }
         qemu.args(["-cpu", self.cpu_model()]);
         if self.hypervisor == Hypervisor::Xen {

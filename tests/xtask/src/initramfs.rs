@@ -38,6 +38,9 @@ const GUEST_MODULES: [&str; 2] = ["xen-blkfront", "xen-netfront"];
 /// Our programs in dom0, all static.
 const TOOLS: [&str; 4] = ["xenolith", "xenstored", "consoled", "scenario"];
 
+/// Programs of the tests for guests; a package of the same build has them.
+const GUEST_TOOLS: [&str; 1] = ["bystander"];
+
 const MUSL: &str = "x86_64-unknown-linux-musl";
 
 /// Builds `target/dom0.cpio.gz` and all that goes into it.
@@ -99,6 +102,9 @@ fn guest_image(house: &House, debian: &Debian) -> Result<PathBuf> {
         0o755,
         b"#!/bin/sh\nsync\nexec /bin/busybox reboot -f\n",
     )?;
+    for tool in GUEST_TOOLS {
+        archive.copy(&format!("sbin/{tool}"), 0o755, &house.built(MUSL, "tools", tool))?;
+    }
     for folder in [debian.modules(), debian.cloud_modules()] {
         let version = folder
             .file_name()

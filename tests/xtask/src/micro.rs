@@ -26,8 +26,26 @@ const TESTS: [&str; 7] = [
     "processors",
 ];
 
-/// Those that misbehave: guests of the scenario.
-const VILLAINS: [&str; 3] = ["triple_fault", "hang", "ring_garbage"];
+/// Guests of the scenarios: those that misbehave, and one that is only busy.
+const GUESTS: [&str; 17] = [
+    "triple_fault",
+    "hang",
+    "ring_garbage",
+    "busy",
+    "attack_balloon",
+    "attack_code",
+    "attack_control",
+    "attack_end",
+    "attack_events",
+    "attack_exceptions",
+    "attack_grants",
+    "attack_holes",
+    "attack_hypercalls",
+    "attack_interrupts",
+    "attack_ports",
+    "attack_registers",
+    "attack_virtualisation",
+];
 
 /// A machine that has said nothing decisive by then never will.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,7 +55,7 @@ pub fn build_guests(house: &House) -> Result<Vec<PathBuf>> {
     let mut cargo = command::cargo(house.root());
     cargo.args(["build", "--release", "--target", TARGET, "--package", "guests"]);
     command::run(&mut cargo).context("the micro-guests do not build")?;
-    Ok(VILLAINS.iter().map(|name| path(house, name)).collect())
+    Ok(GUESTS.iter().map(|name| path(house, name)).collect())
 }
 
 /// Runs each as dom0.

@@ -23,12 +23,18 @@ pub struct RunArguments {
     /// Who runs dom0: our core, or Debian's Xen 4.17 as the reference.
     #[arg(long, value_enum, default_value_t = Hypervisor::Xenolith)]
     on: Hypervisor,
-    /// CPUs of the machine and of dom0 [default: 2, on xen 1].
+    /// CPUs of the machine and of dom0 [default: 2, on xen and for fairness 1].
     #[arg(long)]
     smp: Option<u32>,
-    /// What dom0 plays: main, or none (only boots).
+    /// What dom0 plays: main, attack (malicious guests), fairness (what a guest loses beside them), or none (only boots).
     #[arg(long, default_value = "main")]
     scenario: String,
+    /// How long each attacker of `attack` and `fairness` is at it, in the machine's seconds.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Of those only the micro-guests whose names contain this.
+    #[arg(long, default_value = "")]
+    attack: String,
     /// Seconds after which a machine without a verdict is switched off.
     #[arg(long, default_value_t = 900)]
     timeout: u64,
@@ -41,9 +47,10 @@ pub struct RunArguments {
     /// Our core with its own assertions, which audits itself when domains and the machine end.
     #[arg(long)]
     checked: bool,
-    /// Count instructions instead of time: slower, repeatable.
-    #[arg(long)]
-    icount: bool,
+    /// Count instructions instead of time: slower, repeatable. Each is a nanosecond, or two to the power of the number given.
+    /// `fairness` always does.
+    #[arg(long, num_args = 0..=1, default_missing_value = "0")]
+    icount: Option<u8>,
     /// More of dom0's kernel command line.
     #[arg(long, default_value = "")]
     append: String,
@@ -54,6 +61,9 @@ pub struct RunArguments {
     #[arg(long)]
     log: Option<PathBuf>,
 }
+
+/// The scenario that wants a machine of its own: one CPU, whose time is counted in instructions.
+const FAIRNESS: &str = "fairness";
 
 impl RunArguments {
     fn flavour(&self) -> Flavour {
@@ -73,17 +83,36 @@ impl RunArguments {
         }
     }
 
+    /// The scenarios about malicious guests, as the tests play them.
+    pub fn attacks() -> [RunArguments; 2] {
+        [("attack", 0.3), (FAIRNESS, 1.0)].map(|(scenario, seconds)| RunArguments {
+            scenario: scenario.to_owned(),
+            seconds,
+            timeout: 900,
+            // Its figures are not those of the main scenario.
+            log: Some(format!("target/run/{scenario}").into()),
+            ..RunArguments::for_test(Hypervisor::Xenolith)
+        })
+    }
+
+    /// What dom0 plays.
+    pub fn scenario(&self) -> &str {
+        &self.scenario
+    }
+
     /// The main scenario without a person, as the tests play it.
     pub fn for_test(on: Hypervisor) -> RunArguments {
         RunArguments {
             on,
             smp: None,
             scenario: "main".to_owned(),
+            seconds: 2.0,
+            attack: String::new(),
             timeout: 600,
             compare: false,
             batch: true,
             checked: false,
-            icount: false,
+            icount: None,
             append: String::new(),
             no_build: true,
             log: None,
@@ -215,15 +244,18 @@ fn boot(house: &House, arguments: &RunArguments) -> Result<(Figures, Ending)> {
 fn machine(house: &House, arguments: &RunArguments, interactive: bool) -> Result<Machine> {
     let debian = packages::fetch(house)?;
     let mut machine = Machine::usual(arguments.on, debian.kernel());
-    machine.cpus = arguments.smp.unwrap_or(arguments.on.usual_cpus());
+    let fairness = arguments.scenario == FAIRNESS;
+    let usual_cpus = if fairness { 1 } else { arguments.on.usual_cpus() };
+    machine.cpus = arguments.smp.unwrap_or(usual_cpus);
     machine.dom0_vcpus = machine.cpus;
     machine.flavour = arguments.flavour();
-    machine.counted_time = arguments.icount;
+    machine.counted_time = arguments.icount.or(fairness.then_some(0));
     machine.initramfs = Some(house.dom0_image());
     let after = if interactive { "shell" } else { "poweroff" };
     machine.kernel_arguments = format!(
-        "console=hvc0 earlyprintk=xen panic=1 xenolith.scenario={} xenolith.after={after} xenolith.vcpus={} {}",
-        arguments.scenario, machine.cpus, arguments.append
+        "console=hvc0 earlyprintk=xen panic=1 xenolith.scenario={} xenolith.after={after} xenolith.vcpus={} \
+         xenolith.seconds={} xenolith.attack={} {}",
+        arguments.scenario, machine.cpus, arguments.seconds, arguments.attack, arguments.append
     )
     .trim_end()
     .to_owned();

@@ -37,6 +37,8 @@ enum Part {
     Micro,
     /// The scenario on Xenolith.
     Scenario,
+    /// Malicious guests beside one that works: is anybody harmed, does anybody lose its share.
+    Attack,
     /// Micro-guests and scenario on Debian's Xen: is it the tools and tests, or the core?
     Xen,
 }
@@ -87,10 +89,10 @@ pub fn test(house: &House, arguments: &TestArguments) -> Result<bool> {
                 .unwrap_or_else(|error| Outcome::new("simulated hosts", false, &format!("{error:#}"))),
         );
     }
-    if wanted(Part::Micro) || wanted(Part::Scenario) || wanted(Part::Xen) {
+    if wanted(Part::Micro) || wanted(Part::Scenario) || wanted(Part::Attack) || wanted(Part::Xen) {
         outcomes.push(attempt("the images build", || initramfs::build(house)));
     }
-    if wanted(Part::Micro) || wanted(Part::Scenario) {
+    if wanted(Part::Micro) || wanted(Part::Scenario) || wanted(Part::Attack) {
         outcomes.push(attempt("the hypervisor builds", || {
             core_image::build(house, Flavour::Release)
         }));
@@ -102,10 +104,22 @@ pub fn test(house: &House, arguments: &TestArguments) -> Result<bool> {
     }
     if wanted(Part::Xen) {
         outcomes.extend(micro_guests(house, Hypervisor::Xen));
-        outcomes.push(scenario(house, Hypervisor::Xen));
+        let title = "the scenario on xen";
+        outcomes.push(scenario(house, title, &RunArguments::for_test(Hypervisor::Xen)));
+    }
+    if wanted(Part::Attack) {
+        for arguments in RunArguments::attacks() {
+            let title = format!("the scenario {} on xenolith", arguments.scenario());
+            outcomes.push(scenario(house, &title, &arguments));
+        }
     }
     if wanted(Part::Scenario) {
-        outcomes.push(scenario(house, Hypervisor::Xenolith));
+        let title = "the scenario on xenolith";
+        outcomes.push(scenario(
+            house,
+            title,
+            &RunArguments::for_test(Hypervisor::Xenolith),
+        ));
     }
     if wanted(Part::Scenario) || wanted(Part::Xen) {
         run::print_figures(house);
@@ -145,13 +159,12 @@ fn micro_guests(house: &House, on: Hypervisor) -> Vec<Outcome> {
     })
 }
 
-fn scenario(house: &House, on: Hypervisor) -> Outcome {
-    let title = format!("the scenario on {}", on.name());
-    match run::play(house, &RunArguments::for_test(on)) {
+fn scenario(house: &House, title: &str, arguments: &RunArguments) -> Outcome {
+    match run::play(house, arguments) {
         Ok(figures) => {
             let passed = figures.failed == 0;
             Outcome::new(
-                &title,
+                title,
                 passed,
                 &format!("{} steps passed, {} failed", figures.passed, figures.failed),
             );
@@ -160,7 +173,7 @@ fn scenario(house: &House, on: Hypervisor) -> Outcome {
                 failed: figures.failed,
             }
         }
-        Err(error) => Outcome::new(&title, false, &format!("{error:#}")),
+        Err(error) => Outcome::new(title, false, &format!("{error:#}")),
     }
 }
 

@@ -52,6 +52,7 @@ impl<M: Machine> Kernel<M> {
             Exit::SetExtendedControl => set_extended_control(vcpu, context),
             // Caches are coherent, and no guest drives a device that is not: nothing to do.
             Exit::WriteBackCaches => context.advance(),
+            Exit::SetBreakpoints => self.set_breakpoints(vcpu, context),
             Exit::Forbidden => context.inject(Exception::INVALID_OPCODE),
             Exit::TripleFault => self.triple_fault(vcpu, context),
             // The host's trouble, met while this guest ran: it goes no further than this guest.

@@ -13,6 +13,7 @@ pub mod audit;
 pub mod console;
 pub mod control_domain;
 pub mod cpu_policy;
+mod debug_register;
 pub mod domain;
 pub mod event_channel;
 pub mod exit;

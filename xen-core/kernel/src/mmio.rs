@@ -125,6 +125,12 @@ impl<M: Machine> Kernel<M> {
     }
 
     fn decode(&self, vcpu: &VcpuHandle<M>, context: &M::Vcpu) -> Result<Operation, Error> {
+        let instruction = self.instruction(vcpu, context)?;
+        operation(&instruction, context).ok_or(Error::EOPNOTSUPP)
+    }
+
+    /// The instruction at rip.
+    pub(crate) fn instruction(&self, vcpu: &VcpuHandle<M>, context: &M::Vcpu) -> Result<Instruction, Error> {
         let rip = context.registers().rip;
         let mut bytes = [0; LONGEST_INSTRUCTION];
         let saved = context.instruction_bytes();
@@ -141,9 +147,7 @@ impl<M: Machine> Kernel<M> {
             CodeSize::SixtyFour => 64,
         };
         let code = bytes.get(..count).unwrap_or_default();
-        let mut decoder = Decoder::with_ip(bits, code, rip, DecoderOptions::NONE);
-        let instruction = decoder.decode();
-        operation(&instruction, context).ok_or(Error::EOPNOTSUPP)
+        Ok(Decoder::with_ip(bits, code, rip, DecoderOptions::NONE).decode())
     }
 
     /// The bytes at rip: up to the longest instruction, or to the end of what is mapped.
@@ -294,7 +298,8 @@ fn index(which: Register) -> usize {
     which.full_register().number() & 15
 }
 
-fn get_register<V: VirtualCpu>(context: &V, which: Register) -> u64 {
+/// What a general register holds, as wide as it is named.
+pub(crate) fn get_register<V: VirtualCpu>(context: &V, which: Register) -> u64 {
     let whole = context.registers().general[if is_high_byte(which) {
         which.number() & 3
     } else {

@@ -178,6 +178,9 @@ pub enum Exit {
     SetExtendedControl,
     /// WBINVD or INVD.
     WriteBackCaches,
+    /// A move to DR7, or to DR5, which is another name for it: only where the machine would leave breakpoints armed
+    /// when the guest is left.
+    SetBreakpoints,
     /// MONITOR, MWAIT, VMRUN and its kin, SKINIT, RDPRU: instructions that are not offered.
     Forbidden,
     /// A triple fault.
@@ -192,7 +195,7 @@ pub enum Exit {
 }
 
 /// Number of kinds of [`Exit`], for counting.
-pub const EXIT_KINDS: usize = 14;
+pub const EXIT_KINDS: usize = 15;
 
 impl Exit {
     /// A dense index for statistics.
@@ -212,6 +215,7 @@ impl Exit {
             Exit::TripleFault => 11,
             Exit::Exception(_) => 12,
             Exit::Invalid { .. } => 13,
+            Exit::SetBreakpoints => 14,
         }
     }
 
@@ -232,6 +236,7 @@ impl Exit {
             "triple fault",
             "exception",
             "invalid",
+            "breakpoints",
         ];
         NAMES.get(kind).copied().unwrap_or("other")
     }
@@ -303,6 +308,8 @@ pub trait VirtualCpu: Send + Sized {
     fn extended_control(&self) -> u64;
     /// Set XCR0; `false` when the processor would refuse it.
     fn set_extended_control(&mut self, value: u64) -> bool;
+    /// Set DR7, after [`Exit::SetBreakpoints`]: the enabling bits stay clear, since the machine could not take them back.
+    fn set_breakpoints(&mut self, value: u32);
     /// The guest's TSC minus the host's.
     fn set_tsc_offset(&mut self, offset: i64);
 }

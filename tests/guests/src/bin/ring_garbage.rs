@@ -4,13 +4,11 @@
 #![no_std]
 #![no_main]
 
-use guests::{halt, hypercall, page, shared};
-use hypercall_abi::DomainId;
-use hypercall_abi::hypercall::number::HVM_OP;
+use guests::console::parameter;
+use guests::{Random, halt, page, shared};
 
 guests::micro_guest!(main);
 
-const GET_PARAM: u32 = 1;
 const STORE_FRAME: u32 = 1;
 const STORE_PORT: u32 = 2;
 const CONSOLE_FRAME: u32 = 17;
@@ -23,7 +21,7 @@ const CONSOLE_INDICES: [u64; 4] = [3072, 3076, 3080, 3084];
 fn main(_: u64) -> ! {
     let (store, store_port) = (parameter(STORE_FRAME) << 12, parameter(STORE_PORT) as u32);
     let (console, console_port) = (parameter(CONSOLE_FRAME) << 12, parameter(CONSOLE_PORT) as u32);
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     for round in (0..=u32::MAX).cycle() {
         requests(store, &mut random, round);
         shared::send(store_port);
@@ -71,23 +69,5 @@ fn indices(ring: u64, offsets: [u64; 4], random: &mut Random, round: u32) {
             random.next() as u32
         };
         page::write(ring + offset, value);
-    }
-}
-
-fn parameter(index: u32) -> u64 {
-    let mut argument = [u64::from(DomainId::SELF.0) | u64::from(index) << 32, 0];
-    hypercall::with(HVM_OP, GET_PARAM, &mut argument);
-    argument[1]
-}
-
-/// Xorshift: repeatable garbage.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
     }
 }

@@ -676,3 +676,33 @@ fn the_privileged_domain_programs_lines() {
     write(0xff, 5);
     write(0x10 + 2 * 24, 5);
 }
+
+#[test]
+fn moves_to_dr7_that_exit_are_carried_out() {
+    let guest = guest(1);
+    let exit = |code: &[u8], rbx: u64, cr4: u64| {
+        testing::poke(&guest.domain, CODE, code);
+        guest.exit_with(Exit::SetBreakpoints, |context| {
+            context.state.cr4 = context.state.cr4 & !(1 << 3) | cr4;
+            set(context, &[(register::RBX, rbx)]);
+        })
+    };
+    let dr7 = || guest.vcpu.context.lock().state.dr7;
+    assert_eq!(exit(&[0x0f, 0x23, 0xfb], 0x700, 0), Ok(3)); // mov dr7, rbx
+    assert_eq!(dr7(), 0x700);
+    assert_eq!(exit(&[0x66, 0x0f, 0x23, 0xeb], 0x600, 0), Ok(4)); // mov dr5, rbx, with a prefix
+    assert_eq!(dr7(), 0x600);
+    assert_eq!(
+        exit(&[0x0f, 0x23, 0xeb], 0x700, 1 << 3),
+        Err(UD),
+        "with debug extensions there is no DR5"
+    );
+    assert_eq!(
+        exit(&[0x0f, 0x23, 0xfb], 1 << 32, 0),
+        Err(GP),
+        "the upper half is reserved"
+    );
+    // Another vCPU has changed the code since: nothing is done, and the guest tries again.
+    assert_eq!(exit(&[0x90, 0x90, 0x90], 0x700, 0), Ok(0));
+    assert_eq!(dr7(), 0x600);
+}

@@ -438,6 +438,10 @@ impl VirtualCpu for FakeVcpu {
         true
     }
 
+    fn set_breakpoints(&mut self, value: u32) {
+        self.state.dr7 = u64::from(value);
+    }
+
     fn set_tsc_offset(&mut self, offset: i64) {
         self.tsc_offset = offset;
     }

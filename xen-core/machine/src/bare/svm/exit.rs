@@ -7,6 +7,8 @@ use crate::virtual_cpu::{Exception, Exit, PortAccess};
 /// Exit codes (APM volume 2, appendix C).
 pub mod code {
     pub const WRITE_CR3: u64 = 0x13;
+    pub const WRITE_DR5: u64 = 0x35;
+    pub const WRITE_DR7: u64 = 0x37;
     pub const EXCEPTION_FIRST: u64 = 0x40;
     pub const EXCEPTION_LAST: u64 = 0x5f;
     pub const INTERRUPT: u64 = 0x60;
@@ -56,6 +58,7 @@ pub fn decode(vmcb: &Vmcb) -> Exit {
         code::CPUID => Exit::CpuId,
         code::HLT => Exit::Halt,
         code::XSETBV => Exit::SetExtendedControl,
+        code::WRITE_DR5 | code::WRITE_DR7 => Exit::SetBreakpoints,
         code::WBINVD | code::INVD => Exit::WriteBackCaches,
         code::SHUTDOWN => Exit::TripleFault,
         number @ code::EXCEPTION_FIRST..=code::EXCEPTION_LAST => {

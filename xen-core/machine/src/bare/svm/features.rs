@@ -52,6 +52,9 @@ pub struct Features {
     /// VMRUN honours the interrupt shadow in the control block. Real processors do; some emulators do not, so under
     /// another hypervisor or emulator we keep interrupts from guests in a shadow ourselves.
     pub keeps_shadow: bool,
+    /// Leaving a guest switches its breakpoints off. Real processors see to that; an emulator was seen to go on looking for
+    /// them, in the core and in other guests, whatever DR7 says by then. There no guest may arm one.
+    pub disarms_breakpoints: bool,
     /// Components that XSAVE switches; 0 when there is only FXSAVE.
     pub extended_states: u64,
     /// FXRSTOR and XRSTOR always load the x87 error pointers. Elsewhere those of the guest before would shine through.
@@ -92,13 +95,16 @@ impl Features {
         let basic = __cpuid(1);
         let extended = __cpuid(0x8000_0001);
         let sizes = __cpuid(0x8000_0008);
+        // What CPUID says under another hypervisor or an emulator.
+        let emulated = basic.ecx & (1 << 31) != 0;
         Ok(Features {
             asids: svm.ebx,
             next_rip: has(3),
             instruction_bytes: has(7),
             clean: if has(5) { super::vmcb::clean::ALL } else { 0 },
             debug_control: has(1),
-            keeps_shadow: basic.ecx & (1 << 31) == 0,
+            keeps_shadow: !emulated,
+            disarms_breakpoints: !emulated,
             extended_states: if basic.ecx & (1 << 26) != 0 {
                 switchable_states()
             } else {

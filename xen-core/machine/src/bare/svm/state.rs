@@ -28,6 +28,8 @@ const ATTRIBUTES: u16 = 0xfff;
 const PAT_AFTER_RESET: u64 = 0x0007_0406_0007_0406;
 const DR6_AFTER_RESET: u64 = 0xffff_0ff0;
 const DR7_AFTER_RESET: u64 = 0x400;
+/// Four breakpoints, local and global, and the watch on the debug registers themselves.
+const DR7_ARMED: u64 = 0x20ff;
 
 impl From<SegmentRecord> for Segment {
     fn from(record: SegmentRecord) -> Segment {
@@ -131,6 +133,16 @@ pub fn check(state: &ArchitecturalState, features: &Features) -> Result<(), BadS
 }
 
 impl Vcpu {
+    /// DR7 as the guest may have it: what is always set, and nothing armed where it would stay armed for others.
+    pub(super) fn breakpoints_offered(&self, value: u64) -> u64 {
+        let offered = if self.features.disarms_breakpoints {
+            value
+        } else {
+            value & !DR7_ARMED
+        };
+        offered | DR7_AFTER_RESET
+    }
+
     pub(super) fn save_state(&self) -> ArchitecturalState {
         let vmcb = self.vmcb();
         ArchitecturalState {
@@ -171,6 +183,7 @@ impl Vcpu {
         self.registers.rflags = state.registers.rflags & RFLAGS_BITS | RFLAGS_ONE;
         self.tsc_aux = state.tsc_aux;
         self.forget_events();
+        let dr7 = self.breakpoints_offered(state.dr7);
         let vmcb = self.vmcb_mut();
         set_segments(vmcb, state);
         vmcb.cr0 = state.cr0 | CR0_EXTENSION_TYPE;
@@ -179,7 +192,7 @@ impl Vcpu {
         vmcb.cr4 = state.cr4;
         vmcb.efer = state.efer | efer::SVM;
         vmcb.dr6 = state.dr6;
-        vmcb.dr7 = state.dr7;
+        vmcb.dr7 = dr7;
         vmcb.rflags = state.registers.rflags;
         vmcb.rip = state.registers.rip;
         vmcb.rax = state.registers.general[register::RAX];

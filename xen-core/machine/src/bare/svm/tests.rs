@@ -17,6 +17,7 @@ const FEATURES: Features = Features {
     clean: clean::ALL,
     debug_control: false,
     keeps_shadow: true,
+    disarms_breakpoints: true,
     extended_states: 7,
     restores_error_pointers: true,
     tsc_aux: true,
@@ -28,9 +29,13 @@ const FEATURES: Features = Features {
 };
 
 fn with_vcpu(test: impl FnOnce(&mut Vcpu)) {
+    with_vcpu_on(&FEATURES, test);
+}
+
+fn with_vcpu_on(features: &Features, test: impl FnOnce(&mut Vcpu)) {
     let machine = FakeMachine::new(&Configuration::default());
     let before = machine.memory().free_frames();
-    let mut vcpu = Vcpu::new(machine.memory(), &FEATURES, HostFrame(1)).expect("there is memory");
+    let mut vcpu = Vcpu::new(machine.memory(), features, HostFrame(1)).expect("there is memory");
     test(&mut vcpu);
     drop(vcpu);
     assert_eq!(
@@ -204,5 +209,29 @@ fn kept_registers_refuse_what_would_fault() {
             (None, false),
             "EFER has its own way"
         );
+    });
+}
+
+#[test]
+fn breakpoints_that_would_outlive_the_guest_are_not_armed() {
+    let emulated = Features {
+        disarms_breakpoints: false,
+        ..FEATURES
+    };
+    with_vcpu_on(&emulated, |vcpu| {
+        assert_eq!(vcpu.vmcb().intercept_debug_registers, 0xa0_0000, "DR5 and DR7");
+        vcpu.set_breakpoints(0xffff_27ff);
+        assert_eq!(vcpu.vmcb().dr7, 0xffff_0700);
+        let mut state = long_mode();
+        state.dr7 = 0x402;
+        vcpu.restore(&state).expect("a sound state");
+        assert_eq!(vcpu.vmcb().dr7, 0x400, "nor by a toolstack");
+    });
+    with_vcpu(|vcpu| {
+        assert_eq!(vcpu.vmcb().intercept_debug_registers, 0);
+        let mut state = long_mode();
+        state.dr7 = 0x402;
+        vcpu.restore(&state).expect("a sound state");
+        assert_eq!(vcpu.vmcb().dr7, 0x402, "a processor disarms them itself");
     });
 }

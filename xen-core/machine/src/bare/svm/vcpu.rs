@@ -12,7 +12,7 @@ use super::inject::{Combined, Event};
 use super::instructions::{self, msr};
 use super::processor_state::{ProcessorState, efer};
 use super::state;
-use super::vmcb::{NESTED_PAGING, SHADOW, Vmcb, clean, first, second, virtual_interrupt};
+use super::vmcb::{NESTED_PAGING, SHADOW, Vmcb, WRITE_BREAKPOINTS, clean, first, second, virtual_interrupt};
 use crate::address::{HostFrame, Order};
 use crate::memory::{Memory, OutOfMemory};
 use crate::virtual_cpu::{
@@ -154,10 +154,16 @@ impl Vcpu {
             fpu,
             memory,
         };
+        let debug_registers = if features.disarms_breakpoints {
+            0
+        } else {
+            WRITE_BREAKPOINTS
+        };
         let vmcb = vcpu.vmcb_mut();
         vmcb.intercept_exceptions = exit::INTERCEPTED_EXCEPTIONS;
         vmcb.intercept_first = INTERCEPT_FIRST;
         vmcb.intercept_second = INTERCEPT_SECOND;
+        vmcb.intercept_debug_registers = debug_registers;
         vmcb.msr_bitmap = msr_bitmap.address().0;
         vmcb.nested_control = NESTED_PAGING;
         vmcb.virtual_interrupt = virtual_interrupt::MASKING | virtual_interrupt::IGNORE_TASK_PRIORITY;
@@ -483,6 +489,11 @@ impl VirtualCpu for Vcpu {
 
     fn set_extended_control(&mut self, value: u64) -> bool {
         self.fpu.set_control(value, self.loaded())
+    }
+
+    fn set_breakpoints(&mut self, value: u32) {
+        self.vmcb_mut().dr7 = self.breakpoints_offered(u64::from(value));
+        self.changed(clean::DEBUG_REGISTERS);
     }
 
     fn set_tsc_offset(&mut self, offset: i64) {

@@ -156,6 +156,9 @@ pub mod second {
 /// A write of CR3, in `intercept_control_registers`.
 pub const WRITE_CR3: u32 = 1 << (16 + 3);
 
+/// Writes of DR7 and of DR5, its other name, in `intercept_debug_registers`.
+pub const WRITE_BREAKPOINTS: u32 = 1 << (16 + 7) | 1 << (16 + 5);
+
 /// Fields of `virtual_interrupt`.
 pub mod virtual_interrupt {
     pub const TASK_PRIORITY: u64 = 0xff;
