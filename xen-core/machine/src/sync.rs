@@ -8,6 +8,7 @@
 pub mod atomic;
 pub mod modelled;
 
+use core::any::type_name;
 use core::ops::{Deref, DerefMut};
 
 /// What a waiting processor does between two looks at a lock.
@@ -46,19 +47,19 @@ struct Held {
 
 impl Held {
     #[inline]
-    fn note<T: ?Sized>() -> Held {
+    fn note(_name: &'static str) -> Held {
         Held {
             #[cfg(not(target_os = "none"))]
-            _noted: crate::fake::order::note(core::any::type_name::<T>(), true),
+            _noted: crate::fake::order::note(_name, true),
         }
     }
 
     /// A lock that was got without waiting for it: it cannot be part of a deadlock by being taken.
     #[inline]
-    fn note_tried<T: ?Sized>() -> Held {
+    fn note_tried(_name: &'static str) -> Held {
         Held {
             #[cfg(not(target_os = "none"))]
-            _noted: crate::fake::order::note(core::any::type_name::<T>(), false),
+            _noted: crate::fake::order::note(_name, false),
         }
     }
 }
@@ -84,7 +85,7 @@ impl<T: ?Sized> Lock<T> {
     #[inline]
     pub fn lock(&self) -> LockGuard<'_, T> {
         interleave();
-        let held = Held::note::<T>();
+        let held = Held::note(type_name::<T>());
         LockGuard {
             guard: self.0.lock(),
             _held: held,
@@ -96,7 +97,7 @@ impl<T: ?Sized> Lock<T> {
         interleave();
         self.0.try_lock().map(|guard| LockGuard {
             guard,
-            _held: Held::note_tried::<T>(),
+            _held: Held::note_tried(type_name::<T>()),
         })
     }
 
@@ -156,7 +157,7 @@ impl<T: ?Sized> SharedLock<T> {
     #[inline]
     pub fn read(&self) -> ReadGuard<'_, T> {
         interleave();
-        let held = Held::note::<T>();
+        let held = Held::note(type_name::<T>());
         ReadGuard {
             guard: self.0.read(),
             _held: held,
@@ -167,7 +168,7 @@ impl<T: ?Sized> SharedLock<T> {
     #[inline]
     pub fn write(&self) -> WriteGuard<'_, T> {
         interleave();
-        let held = Held::note::<T>();
+        let held = Held::note(type_name::<T>());
         WriteGuard {
             guard: self.0.write(),
             _held: held,
