@@ -90,6 +90,10 @@ fn an_occupied_place_refuses_and_the_block_comes_back() {
 }
 
 #[test]
+#[cfg_attr(
+    miri,
+    ignore = "each frame of a superpage is touched several times: too slow, interpreted"
+)]
 fn a_superpage_is_one_leaf_until_a_page_of_it_goes() {
     let (machine, mut tables, before) = setting();
     let block = machine
@@ -127,6 +131,10 @@ fn a_superpage_is_one_leaf_until_a_page_of_it_goes() {
 }
 
 #[test]
+#[cfg_attr(
+    miri,
+    ignore = "each frame of a superpage is touched several times: too slow, interpreted"
+)]
 fn a_superpage_comes_out_whole_when_asked_so() {
     let (machine, mut tables, before) = setting();
     let block = machine
@@ -249,6 +257,10 @@ fn devices_are_mapped_and_memory_never_as_one() {
 }
 
 #[test]
+#[cfg_attr(
+    miri,
+    ignore = "each frame of a superpage is touched several times: too slow, interpreted"
+)]
 fn protection_is_per_page_and_splits() {
     let (machine, mut tables, before) = setting();
     let block = machine
