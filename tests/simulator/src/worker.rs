@@ -130,6 +130,7 @@ pub fn employ(
     let mut sum = Sum::default();
     let mut failed: Vec<Failed> = Vec::new();
     let mut begun = vec![None; workers as usize];
+    let mut told = vec![false; workers as usize];
     while let Ok((index, said)) = receiver.recv() {
         match said {
             Some(Said::Begin(seed)) => begun[index as usize] = Some(seed),
@@ -138,19 +139,22 @@ pub fn employ(
                 sum.tally.add(&more.tally);
                 progress(&sum);
             }
-            Some(Said::Failed(seed, failure)) => failed.push(Failed { seed, failure }),
+            Some(Said::Failed(seed, failure)) => {
+                told[index as usize] = true;
+                failed.push(Failed { seed, failure });
+            }
             None => {
                 let ended = children[index as usize].wait()?;
-                // One that says so has told why.
-                if ended.code().is_none() {
+                // One that fails and says so has told why.
+                if !ended.success() && !told[index as usize] {
                     let message = format!("the worker died: {ended}");
-                    failed.extend(begun[index as usize].map(|seed| Failed {
-                        seed,
+                    failed.push(Failed {
+                        seed: begun[index as usize].unwrap_or(order.first),
                         failure: Failure {
                             message,
                             steps: order.steps,
                         },
-                    }));
+                    });
                 }
             }
         }

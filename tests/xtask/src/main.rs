@@ -12,6 +12,7 @@
 //! | `cargo xtask sim` | the kernel on simulated processors, attacked from a seed; `target/simulator` |
 //! | `cargo xtask miri` | the unit tests of what is `unsafe`, interpreted |
 //! | `cargo xtask loom` | models of lock-free code, run in every order |
+//! | `cargo xtask mutants` | whether deliberate bugs are found; `docs/MUTANTS.md` |
 //! | `cargo xtask fuzz` | what coverage-guided fuzzing found, in `target/fuzz` |
 //! | `cargo xtask status` | the figures in `docs/STATUS.md` |
 //!
@@ -31,6 +32,7 @@ mod house;
 mod initramfs;
 mod kernel_modules;
 mod micro;
+mod mutants;
 mod packages;
 mod panics;
 mod program;
@@ -81,6 +83,8 @@ enum Command {
     Miri(careful::CarefulArguments),
     /// Run the models of lock-free code in every order.
     Loom(careful::CarefulArguments),
+    /// Build the simulator with deliberate bugs, one at a time, and see whether each is found.
+    Mutants(mutants::MutantsArguments),
     /// Fuzz a target for a while, or list the targets.
     Fuzz(fuzz::FuzzArguments),
     /// Count lines, measure images and write docs/STATUS.md from the last runs' figures.
@@ -113,6 +117,7 @@ fn dispatch(command: Command) -> Result<bool> {
         Command::Sim(arguments) => sim::sim(&house, &arguments),
         Command::Miri(arguments) => careful::miri(&house, &arguments),
         Command::Loom(arguments) => careful::loom(&house, &arguments),
+        Command::Mutants(arguments) => mutants::mutants(&house, &arguments),
         Command::Fuzz(arguments) => fuzz::fuzz(&house, &arguments),
         Command::Status => status::update(&house).map(|()| true),
     }

@@ -1,13 +1,14 @@
 //! The end of a host: everything that was given must come back.
 
 use core::sync::atomic::Ordering;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use kernel::lifecycle::Destruction;
 use machine::Machine;
 use machine::fake::failure::{self, Source};
 use machine::fake::{Stop, order};
 
-use super::{End, Failure, Host, actors};
+use super::{End, Failure, Host, actors, last_panic};
 
 impl Host {
     /// Stop all vCPUs, destroy all domains, and look whether each frame has come back.
@@ -19,7 +20,10 @@ impl Host {
         failure::disarm(Source::Frames);
         failure::disarm(Source::Heap);
         let outcome = match end {
-            End::Script => self.take_apart(),
+            // What is done here is done by nobody's turn: a panic comes straight to us.
+            End::Script => catch_unwind(AssertUnwindSafe(|| self.take_apart())).unwrap_or_else(|payload| {
+                Err(self.failed(format!("panic: {}", last_panic(payload.as_ref()))))
+            }),
             // The processor that switched the machine off will not come back; what is left is not looked at.
             End::MachineOff => Ok(()),
         };
