@@ -282,6 +282,7 @@ impl<'k> Agreement<'k> {
         const ENTRY: u64 = size_of::<MulticallEntry>() as u64;
         let count = u64::from(*count as u32);
         let end = list.saturating_add(count.saturating_mul(ENTRY));
+        let apart = |at: u64, length: u64| at >= end || at.saturating_add(length) <= *list;
         (0..count)
             .map_while(|index| self.listed(*list, index))
             .all(|entry| {
@@ -290,9 +291,20 @@ impl<'k> Agreement<'k> {
                     number::GRANT_TABLE_OP => {
                         // No element is larger than that.
                         let length = u64::from(count as u32).saturating_mul(ENTRY);
-                        at >= end || at.saturating_add(length) <= *list
+                        apart(at, length)
                     }
-                    number::MEMORY_OP => operation as u32 & 0x3f != memory::op::ADD_TO_PHYSMAP_BATCH,
+                    number::MEMORY_OP => match operation as u32 & 0x3f {
+                        memory::op::ADD_TO_PHYSMAP_BATCH | memory::op::ACQUIRE_RESOURCE => false,
+                        memory::op::POPULATE_PHYSMAP | memory::op::DECREASE_RESERVATION => {
+                            let mut request = memory::MemoryReservation::new_zeroed();
+                            let known = self.model.read_bytes(at, request.as_mut_bytes()).is_ok();
+                            let extents = request.number_of_extents.saturating_mul(8);
+                            !known
+                                || (apart(at, size_of::<memory::MemoryReservation>() as u64)
+                                    && apart(request.extent_start.address(), extents))
+                        }
+                        _ => true,
+                    },
                     _ => true,
                 }
             })
