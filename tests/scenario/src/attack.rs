@@ -6,8 +6,8 @@
 //!
 //! What the bystander gets done beside each is put beside what it gets done next to a guest that only computes, with as many
 //! vCPUs: that is its fair share, of which an attacker may take no more than a twentieth. Only `fairness` judges that: it
-//! plays on one CPU, in counted time. Several emulated CPUs take turns on one thread, are not equally fast, and stand still
-//! when the machine that emulates them has other things to do.
+//! plays on one CPU. Several emulated CPUs take turns on one thread, and are not equally fast. The time of both is counted in
+//! instructions.
 
 use std::time::{Duration, Instant};
 
@@ -271,7 +271,7 @@ impl Attack {
         milliseconds: u64,
         figures: &mut Figures,
     ) -> Result<()> {
-        const PIECE: u64 = 500;
+        const PIECE: u64 = 200;
         let (mut units, mut pieces) = (0.0, 0);
         let mut left = milliseconds;
         while left > 0 {

@@ -68,11 +68,11 @@ impl<M: Machine> Kernel<M> {
         }
         if fetch || table_walk {
             log::warn!(
-                "{} v{}: code or page tables in a hole at {address}",
+                "{} v{}: code, tables or a stack in a hole at {address}",
                 Named(vcpu),
                 vcpu.index
             );
-            self.crash_domain(vcpu, context, "code or page tables where there is no memory");
+            self.crash_domain(vcpu, context, "code, tables or a stack where there is no memory");
             return;
         }
         match self.decode(vcpu, context) {

@@ -171,7 +171,8 @@ pub enum Exit {
         fetch: bool,
         /// An entry was there, but it forbids this.
         present: bool,
-        /// The access was made by the walk of the guest's own page tables.
+        /// The access is not one that the instruction at rip asks for: the walk of the guest's own page tables, or the
+        /// delivery of an event, with its descriptors and its stack.
         table_walk: bool,
     },
     /// XSETBV: the index is in ecx, the value in edx:eax.

@@ -91,7 +91,7 @@ fn place(attacker: &mut Attacker) -> u64 {
 fn map(attacker: &mut Attacker) {
     let request = MapGrantRef {
         host_address: place(attacker),
-        flags: attacker.random.pick(&[2, 2 | 4, 2 | 4 | 8, 1, 16]) | attacker.random.below(2) as u32 * 4,
+        flags: attacker.random.pick(&[2, 2 | 4, 2 | 4 | 8, 1, 16]) | (attacker.random.below(2) as u32 * 4),
         reference: reference(attacker),
         domain: DomainId(attacker.random.pick(&DOMAINS)),
         ..MapGrantRef::default()

@@ -1,5 +1,6 @@
 //! From hardware's exit codes to the kernel's [`Exit`].
 
+use super::inject::Event;
 use super::vmcb::Vmcb;
 use crate::address::GuestAddress;
 use crate::virtual_cpu::{Exception, Exit, PortAccess};
@@ -51,7 +52,10 @@ pub fn decode(vmcb: &Vmcb) -> Exit {
     match vmcb.exit_code {
         code::VMMCALL => Exit::Hypercall,
         code::INTERRUPT | code::NMI | code::SMI | code::INIT => Exit::Interrupt,
-        code::NESTED_FAULT => nested_fault(vmcb.exit_info_1, vmcb.exit_info_2),
+        code::NESTED_FAULT => {
+            let delivering = Event::interrupted(vmcb.exit_interrupt_info).is_some();
+            nested_fault(vmcb.exit_info_1, vmcb.exit_info_2, delivering)
+        }
         code::PORT => Exit::Port(port_access(vmcb.exit_info_1)),
         code::MSR if vmcb.exit_info_1 & 1 != 0 => Exit::WriteMsr,
         code::MSR => Exit::ReadMsr,
@@ -95,14 +99,14 @@ pub fn known_length(exit_code: u64) -> u64 {
     }
 }
 
-fn nested_fault(info: u64, address: u64) -> Exit {
+fn nested_fault(info: u64, address: u64, delivering: bool) -> Exit {
     let bit = |number: u32| info & (1 << number) != 0;
     Exit::StageTwoFault {
         address: GuestAddress(address),
         present: bit(0),
         write: bit(1),
         fetch: bit(4),
-        table_walk: bit(33),
+        table_walk: bit(33) || delivering,
     }
 }
 
@@ -162,11 +166,19 @@ mod tests {
             fetch,
             present,
             table_walk,
-        } = nested_fault(0x1_0000_0006, 0xfee0_0020)
+        } = nested_fault(0x1_0000_0006, 0xfee0_0020, false)
         else {
             panic!("not a fault");
         };
         assert_eq!(address, GuestAddress(0xfee0_0020));
         assert!(write && !fetch && !present && !table_walk);
+    }
+
+    #[test]
+    fn what_delivers_an_event_is_not_the_instruction_at_rip() {
+        for (info, delivering) in [(0x1_0000_0006, true), (0x2_0000_0004, false)] {
+            let exit = nested_fault(info, 0x8000_0000, delivering);
+            assert!(matches!(exit, Exit::StageTwoFault { table_walk: true, .. }));
+        }
     }
 }
