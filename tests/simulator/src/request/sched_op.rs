@@ -24,6 +24,10 @@ pub fn make(maker: &mut Maker<'_>) {
     ]);
     let operation = match operation {
         _ if ends => op::SHUTDOWN,
+        // Only the privileged domain can do that, and it seldom comes here.
+        _ if maker.knowledge.privileged && !maker.in_list && maker.numbers.chance(1, 16) => {
+            op::REMOTE_SHUTDOWN
+        }
         // In a list, an earlier call could change what it finds in memory.
         op::REMOTE_SHUTDOWN if maker.knowledge.privileged && maker.in_list => op::YIELD,
         other => other,
