@@ -53,6 +53,8 @@ impl<M: Machine> Kernel<M> {
         let domain = Domain::new(&self.machine, id, config, policy)?;
         let domain = fallible::arc(domain).map_err(|_| Error::ENOMEM)?;
         self.publish_wall_clock(&domain);
+        #[cfg(any(test, feature = "testing", debug_assertions))]
+        self.audit_newcomer(&domain);
         self.domains.insert(domain.clone())?;
         if let Err(error) = self.set_places_aside() {
             self.domains.remove(domain.id);

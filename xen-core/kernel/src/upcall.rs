@@ -49,8 +49,9 @@ impl<M: Machine> Kernel<M> {
         if vcpu.nmi_pending.load(Ordering::Relaxed) && vcpu.nmi_pending.swap(false, Ordering::SeqCst) {
             context.inject_nmi();
         }
-        // The callback does not pass through the APIC: no request, no completion.
-        let vector = self.callback(vcpu).or_else(|| vcpu.lapic.pending());
+        // The callback does not pass through the APIC: no request, no completion, and no exit when it has been served. So it
+        // comes after what the APIC has, whose completion is an exit: the other way round that would wait for any exit.
+        let vector = vcpu.lapic.pending().or_else(|| self.callback(vcpu));
         context.offer_interrupt(vector);
         context.set_task_priority(vcpu.lapic.cr8());
     }

@@ -8,7 +8,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-use hypercall_abi::DomainId;
+use hypercall_abi::hypercall::number;
+use hypercall_abi::{DomainId, Error};
 use kernel::cpu_policy::CpuPolicy;
 use kernel::domain::VcpuHandle;
 use kernel::testing::{self, TestDomain, TestKernel};
@@ -82,6 +83,10 @@ pub(super) struct Stage {
     /// By processor: what its guest did last.
     pub last: Vec<&'static str>,
     pub story: VecDeque<String>,
+    /// vCPUs of the privileged domain that wait for a call which may make a domain.
+    pub makers: u32,
+    /// What somebody saw that must not be.
+    pub complaint: Option<String>,
     pub remember: bool,
 }
 
@@ -129,6 +134,8 @@ pub(super) fn begin(kernel: &Arc<TestKernel>, shape: &Shape) {
         deeds: Deeds::default(),
         last: vec!["nothing yet"; shape.processors],
         story: VecDeque::new(),
+        makers: 0,
+        complaint: None,
         remember: false,
     };
     STAGE.with_borrow_mut(|place| *place = Some(stage));
@@ -181,18 +188,61 @@ pub(super) fn adopt(domain: &TestDomain, pages: u64, started: bool) {
 
 /// See to those domains that a toolstack has made since the last time.
 pub(super) fn adopt_newcomers(kernel: &TestKernel) {
-    let mut next = DomainId(1);
-    while let Some(domain) = kernel.domains.at_or_after(next) {
-        next = DomainId(domain.id.0 + 1);
-        let known = on_stage(|stage| {
-            stage
-                .actor(domain.id)
-                .is_some_and(|actor| actor.domain.ptr_eq(&Arc::downgrade(&domain)))
-        });
-        if known == Some(false) {
-            adopt(&domain, 16, false);
-        }
+    for domain in newcomers(kernel) {
+        adopt(&domain, 16, false);
     }
+}
+
+/// Domains that a toolstack has made since the last time.
+fn newcomers(kernel: &TestKernel) -> Vec<TestDomain> {
+    let mut all = domains(kernel);
+    all.retain(|domain| {
+        let known = on_stage(|stage| {
+            let knows = |actor: &mut Actor| actor.domain.ptr_eq(&Arc::downgrade(domain));
+            stage.actor(domain.id).is_some_and(knows)
+        });
+        domain.id.0 != 0 && known == Some(false)
+    });
+    all
+}
+
+/// A call that may make a domain is made.
+pub(super) fn expect_a_domain() {
+    on_stage(|stage| stage.makers += 1);
+}
+
+/// It was answered. There is no new domain for whoever was told that there is no memory for one.
+pub(super) fn was_answered(kernel: &TestKernel, number: u64, result: i64) {
+    let Some(makers) = on_stage(|stage| {
+        stage.makers -= 1;
+        stage.makers
+    }) else {
+        return;
+    };
+    if result >= 0 {
+        adopt_newcomers(kernel);
+    } else if number == number::DOMCTL
+        && result == Error::ENOMEM.as_result()
+        && makers == 0
+        && let Some(domain) = newcomers(kernel).first()
+    {
+        complain(format!(
+            "domains: d{} was made, and its maker told that it could not be",
+            domain.id.0
+        ));
+    }
+}
+
+/// Something is that must not be. The first complaint counts.
+pub(super) fn complain(complaint: String) {
+    on_stage(|stage| {
+        stage.complaint.get_or_insert(complaint);
+    });
+}
+
+/// What somebody saw that must not be.
+pub(super) fn complaint() -> Option<String> {
+    on_stage(|stage| stage.complaint.clone()).flatten()
 }
 
 /// Every domain there is, by number.

@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, Weak};
 
+use hypercall_abi::Error;
 use hypercall_abi::hypercall::number;
 use kernel::domain::Domain;
 use kernel::testing::{TestDomain, TestKernel};
 use machine::address::{GuestAddress, PAGE_SIZE};
 use machine::fake::{FakeMachine, FakeVcpu};
-use machine::virtual_cpu::register;
+use machine::virtual_cpu::{CodeSize, VirtualCpu, register};
 use machine::{Exit, Machine};
 
 use super::actors::{self, on_stage};
@@ -25,12 +26,32 @@ const ARGUMENTS: [usize; 6] = [
     register::R9,
 ];
 
+/// Bytes of the instruction.
+const INSTRUCTION: u64 = 3;
+
 /// A hypercall whose answer the vCPU has not seen yet.
 struct Waiting {
     number: u64,
     operation: u32,
     /// Where the instruction is: still there, it is executed again.
     rip: u64,
+    /// With what it must be refused, whatever it asks for.
+    refused: Option<Error>,
+}
+
+/// Hypercalls are for kernels, in 64-bit code.
+fn must_be_refused(context: &FakeVcpu) -> Option<Error> {
+    if context.paging().privilege != 0 {
+        Some(Error::EPERM)
+    } else if context.code_size() != CodeSize::SixtyFour {
+        Some(Error::ENOSYS)
+    } else {
+        None
+    }
+}
+
+fn may_make_domains(number: u64) -> bool {
+    matches!(number, number::DOMCTL | number::MULTICALL)
 }
 
 /// A vCPU's program.
@@ -101,8 +122,19 @@ impl Program {
             }
             stage.numbers.next();
         });
-        if call.number == number::DOMCTL && result == 0 {
-            actors::adopt_newcomers(kernel);
+        if domain.privileged && may_make_domains(call.number) {
+            actors::was_answered(kernel, call.number, result);
+        }
+        // Where another vCPU has given this one a new beginning meanwhile, the answer is lost.
+        let answered = context.state.registers.rip == call.rip.wrapping_add(INSTRUCTION);
+        if let Some(error) = call.refused
+            && answered
+            && result != error.as_result()
+        {
+            let (id, vcpu, number) = (domain.id.0, self.vcpu, call.number);
+            actors::complain(format!(
+                "privilege: hypercall {number} of d{id} v{vcpu} must be refused with {error:?}, and is answered {result:#x}"
+            ));
         }
     }
 
@@ -152,11 +184,16 @@ impl Program {
                 for (place, value) in ARGUMENTS.into_iter().zip(request.call.arguments) {
                     registers.general[place] = value;
                 }
+                let (number, operation) = (request.call.number, request.call.operation);
                 self.waiting = Some(Waiting {
-                    number: request.call.number,
-                    operation: request.call.operation,
+                    number,
+                    operation,
                     rip: registers.rip,
+                    refused: must_be_refused(context),
                 });
+                if domain.privileged && may_make_domains(number) {
+                    actors::expect_a_domain();
+                }
                 Exit::Hypercall
             }
             Deed::Store { address, bytes } => {

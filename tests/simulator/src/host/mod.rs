@@ -400,6 +400,7 @@ impl Host {
             }
         }
         told.extend(order::violation());
+        told.extend(actors::complaint());
         match told.is_empty() {
             true => Ok(()),
             false => Err(self.failed(told.join("; "))),

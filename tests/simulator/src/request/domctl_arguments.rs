@@ -31,10 +31,11 @@ const fn context_size(vcpus: u32) -> u64 {
 
 /// A new domain.
 pub fn create(maker: &mut Maker<'_>, vcpus: u32) -> Domctl {
-    let number = if maker.numbers.chance(1, 8) {
-        DomainId(maker.numbers.within(20, 60) as u16)
-    } else {
-        DomainId(0)
+    let number = match maker.numbers.below(8) {
+        0 => DomainId(maker.numbers.within(20, 60) as u16),
+        // One whose frames may live on with others.
+        1 => maker.board.ended.pick(maker.numbers).unwrap_or(DomainId(0)),
+        _ => DomainId(0),
     };
     let mut request = Domctl::new(op::CREATE_DOMAIN, maker.domain(number));
     let extra = maker

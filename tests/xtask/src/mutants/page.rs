@@ -22,7 +22,12 @@ pub fn line(mutant: &Mutant, verdict: &Verdict) -> String {
 
 /// What was said, without the numbers of this run.
 fn shown(found: &Found) -> String {
-    let mut parts = found.message.split(": ");
+    // An audit that the core itself makes ends in a panic.
+    let message = found
+        .message
+        .split_once("VIOLATION: ")
+        .map_or(&*found.message, |(_, rest)| rest);
+    let mut parts = message.split(": ");
     let first = parts.next().unwrap_or_default();
     let second = parts.next().unwrap_or_default();
     let third = if first == "panic" { parts.next() } else { None };
@@ -59,6 +64,7 @@ fn kind(found: &Found) -> String {
     match found.message.split(": ").next() {
         _ if found.by == "exhaustion" => "exhaustion: an allocation that fails".into(),
         Some("model") => "the model".into(),
+        Some("panic") if found.message.contains("VIOLATION: ") => "the audits".into(),
         Some("panic") => "an assertion of the core's".into(),
         Some("isolation") => "isolation".into(),
         Some("bound") => "bounds of stays in the core".into(),
@@ -140,6 +146,13 @@ mod tests {
         let audit = found("grants: an entry holds its page: entry 14 of d0 has 12 readers");
         assert_eq!(shown(&audit), "grants: an entry holds its page");
         assert_eq!(kind(&audit), "the audits");
+        let own = found(
+            "panic: xen-core/kernel/src/audit/points.rs:61: audit: VIOLATION: domains: it is gone: d1 is there",
+        );
+        assert_eq!(
+            (shown(&own), kind(&own)),
+            ("domains: it is gone".into(), "the audits".into())
+        );
         let panic = found("panic: xen-core/kernel/src/schedule.rs:500: unpaused more often than paused");
         assert_eq!(
             shown(&panic),

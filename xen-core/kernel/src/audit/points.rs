@@ -13,7 +13,20 @@ use crate::domain::Domain;
 /// What begins each line about a broken invariant: whoever reads the console looks for it.
 const MARK: &str = "audit: VIOLATION";
 
+const NEWCOMER: &str = "domains: a new one owns nothing of one that ended";
+
 impl<M: Machine> Kernel<M> {
+    /// A domain is about to be entered in the table: no frame is its own already but for pages that the core shares with it.
+    pub(crate) fn audit_newcomer(&self, domain: &Domain<M>) {
+        let owned = self.machine.memory().frames_owned(domain.id.0);
+        if owned != 0 {
+            complain(&Violation {
+                invariant: NEWCOMER,
+                found: alloc::format!("d{} owns {owned} frames from before its time", domain.id.0),
+            });
+        }
+    }
+
     /// A domain was taken apart, and has left the table: nothing of it may be left but pages that others hold.
     pub(crate) fn audit_destroyed(&self, domain: &Arc<Domain<M>>) {
         if let Err(violation) = check_remains(domain, false) {

@@ -17,6 +17,7 @@ const IDLE: &str = "schedule: no processor idles beside a vCPU that it may run";
 const PLACES: &str = "schedule: queues have a place set aside for each vCPU";
 const POLLS: &str = "schedule: a vCPU that polls has said for what";
 const BEHIND: &str = "schedule: who waits behind a running vCPU has an end of its slice in sight";
+const TOLD: &str = "schedule: a processor whose vCPU must stop or look has been called";
 const PINNED: &str = "schedule: a vCPU may run where it is queued";
 
 impl<M: Machine> Auditor<M> {
@@ -67,7 +68,40 @@ impl<M: Machine> Auditor<M> {
                 self.check_place(index, vcpu as u32)?;
             }
         }
+        self.check_told(kernel)?;
         self.check_slices(kernel)
+    }
+
+    /// A vCPU that runs although it may not any more, or for which something came since it was last looked for, is on a
+    /// processor that somebody has called.
+    fn check_told(&mut self, kernel: &Kernel<M>) -> Result<(), Violation> {
+        let Some(called) = self.called else { return Ok(()) };
+        let Auditor { vcpus, domains, .. } = self;
+        for (number, domain) in domains.iter().enumerate() {
+            let paused = domain.pauses.load(Ordering::SeqCst) != 0;
+            for vcpu in &domain.vcpus {
+                let Place::Running(processor) = vcpus.of(number, vcpu.index).place else {
+                    continue;
+                };
+                if called(&kernel.machine, processor) {
+                    continue;
+                }
+                let (id, index) = (vcpu.domain_id.0, vcpu.index);
+                holds!(
+                    !paused && vcpu.wants_to_run(),
+                    TOLD,
+                    "d{id} v{index} ({:#x}{}) may not run, and runs on {processor}",
+                    vcpu.stops.load(Ordering::SeqCst),
+                    if paused { ", paused" } else { "" }
+                );
+                holds!(
+                    !vcpu.lapic.has_requests() && !vcpu.nmi_pending.load(Ordering::SeqCst),
+                    TOLD,
+                    "d{id} v{index} runs on {processor}, and does not see that an interrupt was requested"
+                );
+            }
+        }
+        Ok(())
     }
 
     fn check_place(&mut self, domain: usize, index: u32) -> Result<(), Violation> {

@@ -226,3 +226,17 @@ fn the_spurious_vector_switches_delivery() {
     off(&second, 0x1ff);
     assert_eq!(taken(&second), 1, "what waited is delivered then");
 }
+
+/// Completing the APIC's interrupt is an exit, serving a callback is none: offered first, a callback that the guest serves
+/// without leaving would keep the other interrupt waiting.
+#[test]
+fn what_the_apic_has_does_not_wait_behind_a_callback() {
+    const CALLBACK: u8 = 0xf3;
+    let (kernel, domain, [first, ..]) = three(1);
+    kernel.set_callback(&domain, CALLBACK_VECTOR << 56 | u64::from(CALLBACK));
+    first.lapic.post(0x41);
+    assert!(first.set_upcall_pending());
+    kernel.unblock(&first);
+    settle(&kernel);
+    assert_eq!(first.context.lock().taken.first(), Some(&0x41));
+}

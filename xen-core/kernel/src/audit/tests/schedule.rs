@@ -143,3 +143,42 @@ fn a_wait_without_an_end() {
     house.kernel.machine.kick(0);
     assert!(auditor.audit(&house.kernel).is_ok());
 }
+
+#[test]
+fn a_vcpu_that_runs_on_and_is_not_told() {
+    let told = |sabotage: &dyn Fn(&House)| {
+        let house = house();
+        let vcpu = &house.domains[1].vcpus[1];
+        vcpu.stops.store(0, Ordering::SeqCst);
+        *vcpu.place.lock() = Place::Running(1);
+        vcpu.runstate.lock().info.state = runstate::RUNNING;
+        let mut auditor = Auditor::knowing(machine::fake::FakeMachine::interrupt_waits);
+        assert!(auditor.audit(&house.kernel).is_ok());
+        sabotage(&house);
+        let violation = auditor.audit(&house.kernel).unwrap_err().to_string();
+        house.kernel.machine.kick(1);
+        assert!(auditor.audit(&house.kernel).is_ok(), "somebody has called it");
+        violation
+    };
+    let name = "schedule: a processor whose vCPU must stop or look has been called";
+    assert_eq!(
+        told(&|house| {
+            house.domains[1].vcpus[1].pauses.store(1, Ordering::SeqCst);
+        }),
+        format!("{name}: d1 v1 (0x0) may not run, and runs on 1")
+    );
+    assert_eq!(
+        told(&|house| {
+            house.domains[1].pauses.store(1, Ordering::SeqCst);
+        }),
+        format!("{name}: d1 v1 (0x0, paused) may not run, and runs on 1")
+    );
+    let unseen = format!("{name}: d1 v1 runs on 1, and does not see that an interrupt was requested");
+    assert_eq!(told(&|house| house.domains[1].vcpus[1].lapic.post(0x40)), unseen);
+    assert_eq!(
+        told(&|house| house.domains[1].vcpus[1]
+            .nmi_pending
+            .store(true, Ordering::SeqCst)),
+        unseen
+    );
+}
