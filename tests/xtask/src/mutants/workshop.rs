@@ -1,5 +1,6 @@
 //! A copy of the checkout, in which bugs are put and taken out again.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,14 +32,16 @@ impl Workshop {
         git.current_dir(house.root())
             .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
         let listed = command::output(&mut git)?;
+        let mut present = BTreeSet::new();
         for name in listed.split('\0').filter(|name| !name.is_empty()) {
             let (from, into) = (house.path(name), workshop.root.join(name));
             // Listed files may have been deleted.
-            match fs::read(&from) {
-                Ok(bytes) => update(&from, &into, &bytes)?,
-                Err(_) => drop(fs::remove_file(&into)),
+            if let Ok(bytes) = fs::read(&from) {
+                update(&from, &into, &bytes)?;
+                present.insert(into);
             }
         }
+        remove_others(&workshop.root, &present)?;
         Ok(workshop)
     }
 
@@ -89,6 +92,19 @@ impl Workshop {
         fs::write(&file, text)?;
         result
     }
+}
+
+/// Removes the files below a folder that are none of these.
+fn remove_others(folder: &Path, present: &BTreeSet<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            remove_others(&path, present)?;
+        } else if !present.contains(&path) {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 fn update(from: &Path, into: &Path, bytes: &[u8]) -> Result<()> {

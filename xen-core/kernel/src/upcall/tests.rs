@@ -236,7 +236,12 @@ fn what_the_apic_has_does_not_wait_behind_a_callback() {
     kernel.set_callback(&domain, CALLBACK_VECTOR << 56 | u64::from(CALLBACK));
     first.lapic.post(0x41);
     assert!(first.set_upcall_pending());
-    kernel.unblock(&first);
-    settle(&kernel);
-    assert_eq!(first.context.lock().taken.first(), Some(&0x41));
+    let offered = || {
+        let mut context = first.context.lock();
+        kernel.offer_interrupts(&first, &mut context);
+        context.offered()
+    };
+    assert_eq!(offered(), Some(0x41));
+    kernel.interrupt_taken(&first, 0x41);
+    assert_eq!(offered(), Some(CALLBACK), "then it is the callback's turn");
 }
