@@ -281,8 +281,14 @@ impl<'k> Agreement<'k> {
     fn keeps_its_list(&self, [list, count, ..]: &[u64; 6]) -> bool {
         const ENTRY: u64 = size_of::<MulticallEntry>() as u64;
         let count = u64::from(*count as u32);
-        let end = list.saturating_add(count.saturating_mul(ENTRY));
-        let apart = |at: u64, length: u64| at >= end || at.saturating_add(length) <= *list;
+        // Pointers have 32 bits where there is no paging; what comes close to their end is not looked at closely.
+        const BITS: u64 = 0xffff_ffff;
+        let start = list & BITS;
+        let end = start.saturating_add(count.saturating_mul(ENTRY));
+        let apart = |at: u64, length: u64| {
+            let at = at & BITS;
+            at.saturating_add(length) <= BITS && (at >= end || at.saturating_add(length) <= start)
+        };
         (0..count)
             .map_while(|index| self.listed(*list, index))
             .all(|entry| {

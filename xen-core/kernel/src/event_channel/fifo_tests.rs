@@ -529,3 +529,24 @@ fn racing_senders_and_queues_lose_nothing() {
         stop.store(true, Ordering::SeqCst);
     });
 }
+
+#[test]
+fn a_reset_holds_nothing_back_for_a_port_that_was_opened_behind_it() {
+    let kernel = testing::kernel();
+    let guest = Guest::new(&kernel, 1, 1, 0);
+    for _ in 0..100 {
+        kernel.allocate_unbound(&guest.domain, DomainId(0)).unwrap();
+    }
+    assert!(!kernel.reset_ports(&guest.domain), "a piece at a time");
+    // Another vCPU opens a port that the reset has passed, and its event waits for a page of words.
+    let port = kernel.bind_virq(&guest.domain, virq::TIMER, 0).unwrap();
+    kernel.send_virq(&guest.domain, 0, virq::TIMER);
+    while !kernel.reset_ports(&guest.domain) {}
+    assert!(!kernel.is_pending(&guest.domain, port).unwrap());
+    // The next page of words is another ABI's beginning, and has nothing in it.
+    kernel
+        .init_control(&guest.domain, 0, GuestFrame(CONTROL), 0)
+        .unwrap();
+    kernel.expand_array(&guest.domain, GuestFrame(ARRAY)).unwrap();
+    assert!(!kernel.is_pending(&guest.domain, port).unwrap());
+}

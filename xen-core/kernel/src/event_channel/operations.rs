@@ -351,6 +351,8 @@ impl<M: Machine> Kernel<M> {
                 let Some(port) = (table.cursor..table.size()).find(|&port| table.is_open(port)) else {
                     table.cursor = 0;
                     let fifo = table.fifo.take();
+                    // Other vCPUs may have opened ports behind us: nothing is held back for a page that will not come.
+                    table.forget_deferred();
                     drop(table);
                     // Gives the guest's pages back.
                     drop(fifo);

@@ -310,6 +310,13 @@ impl<M: Machine> Table<M> {
         }
     }
 
+    /// Hold nothing back any more: the FIFO ABI has ended.
+    pub fn forget_deferred(&mut self) {
+        for slot in self.buckets.iter_mut().flatten() {
+            slot.deferred = false;
+        }
+    }
+
     /// Whether a port is pending.
     pub fn is_pending(&self, domain: &Domain<M>, port: Port) -> bool {
         match &self.fifo {
