@@ -8,6 +8,7 @@ use clap::Parser;
 use machine::fake::failure::Source;
 use simulator::exhaust::exhaust;
 use simulator::host::{Failure, Tally, catch_panics};
+use simulator::model::{self, Played};
 use simulator::run::{self, Report};
 use simulator::scenario::{self, Scenario};
 use simulator::worker::{self, Failed, Order, Sum};
@@ -46,6 +47,9 @@ struct Arguments {
     /// Let every allocation of a few scenarios fail, each in a run of its own.
     #[arg(long)]
     exhaust: bool,
+    /// Play the deeds one after another, to the core and to the model of the ABI, and compare all results and all memory.
+    #[arg(long, conflicts_with_all = ["exhaust", "replay"])]
+    model: bool,
     /// Where scripts of failures are written.
     #[arg(long, default_value = "target/simulator")]
     folder: PathBuf,
@@ -101,6 +105,9 @@ fn dispatch(arguments: &Arguments) -> Result<bool, String> {
     if arguments.exhaust {
         return exhaust_some(arguments);
     }
+    if arguments.model {
+        return Ok(play_with_model(arguments));
+    }
     match &arguments.replay {
         Some(what) => replay(what, arguments.steps),
         None => attack(arguments, order),
@@ -147,6 +154,44 @@ fn exhaust_some(arguments: &Arguments) -> Result<bool, String> {
         grouped(hypercalls)
     );
     Ok(true)
+}
+
+/// Core and model side by side, from seed to seed.
+fn play_with_model(arguments: &Arguments) -> bool {
+    let begun = Instant::now();
+    let mut sum = Played::default();
+    for played in 0.. {
+        let enough = match arguments.scenarios {
+            Some(count) => played >= count,
+            None => begun.elapsed().as_secs_f64() >= arguments.seconds,
+        };
+        if enough {
+            break;
+        }
+        let seed = arguments.seed.wrapping_add(played);
+        match model::play(seed, arguments.steps) {
+            Ok(played) => sum.add(played),
+            Err(disagreement) => {
+                println!("{disagreement}");
+                println!(
+                    "FAIL seed {seed:#x}; again: cargo xtask sim --model --seed {seed:#x} --scenarios 1 --steps {}",
+                    arguments.steps
+                );
+                return false;
+            }
+        }
+    }
+    let rate = sum.calls as f64 / begun.elapsed().as_secs_f64();
+    for (kind, count) in &sum.unjudged {
+        println!("  not judged: {kind:<32}{}", grouped(*count));
+    }
+    println!(
+        "{} hypercalls compared with the model, {} each second, {} not judged, 0 differences",
+        grouped(sum.calls),
+        grouped(rate as u64),
+        grouped(sum.unjudged.values().sum()),
+    );
+    true
 }
 
 /// Run many scenarios for a time.

@@ -96,8 +96,7 @@ impl Model {
             return Ok(());
         }
         domain.shutdown = Some(domain.shutdown_code.unwrap_or(reason));
-        let allotted = domain.allotted as usize;
-        for vcpu in domain.vcpus.iter_mut().take(allotted) {
+        for vcpu in &mut domain.vcpus {
             vcpu.shut_down = true;
         }
         if domain.privileged {
