@@ -1,5 +1,7 @@
 //! Random deeds of a control domain, a backend and guests: the core and the model never differ.
 
+mod edges;
+
 use super::play::{Played, play_and_compare};
 
 /// A number that the environment may set: for longer runs by hand.
