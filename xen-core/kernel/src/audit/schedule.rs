@@ -59,7 +59,6 @@ impl<M: Machine> Auditor<M> {
                 PLACES,
                 "queue {number} has {places} places for {all} vCPUs"
             );
-            self.check_idle(kernel, number)?;
         }
         self.vcpus.running.clear();
         self.vcpus.running.resize(count, None);
@@ -67,6 +66,9 @@ impl<M: Machine> Auditor<M> {
             for vcpu in 0..self.domains[index].vcpus.len() {
                 self.check_place(index, vcpu as u32)?;
             }
+        }
+        for number in 0..count {
+            self.check_idle(kernel, number)?;
         }
         self.check_told(kernel)?;
         self.check_slices(kernel)
@@ -191,11 +193,14 @@ impl<M: Machine> Auditor<M> {
             self.called
                 .is_some_and(|called| called(&kernel.machine, processor))
         };
-        if !kernel.processors[number].idles_uncalled() || called(number) {
+        let idles = kernel.processors[number].idles_uncalled();
+        // At rest, one that runs nothing waits, also when it was chosen for a vCPU: then it must have been called.
+        let waits = self.called.is_some() && self.vcpus.running[number].is_none();
+        if !(idles || waits) || called(number) {
             return Ok(());
         }
         for (queue, processor) in kernel.processors.iter().enumerate() {
-            if called(queue) {
+            if called(queue) || !(idles || queue == number) {
                 continue;
             }
             processor.each_queued(|vcpu| {

@@ -182,3 +182,19 @@ fn a_vcpu_that_runs_on_and_is_not_told() {
         unseen
     );
 }
+
+#[test]
+fn a_processor_that_was_chosen_for_a_vcpu_and_not_called() {
+    let house = house();
+    queue(&house, 1);
+    while house.kernel.machine.take_interrupt().is_some() {}
+    assert_eq!(house.audit(), Ok(()), "unless it is known that nobody calls");
+    let mut auditor = Auditor::knowing(machine::fake::FakeMachine::interrupt_waits);
+    let violation = auditor.audit(&house.kernel).unwrap_err();
+    assert_eq!(
+        violation.to_string(),
+        "schedule: no processor idles beside a vCPU that it may run: processor 0 idles, and d1 v1 waits in queue 0"
+    );
+    house.kernel.machine.kick(0);
+    assert!(auditor.audit(&house.kernel).is_ok());
+}
