@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kernel::Kernel;
-use kernel::audit::Auditor;
+use kernel::audit::{Auditor, Parts};
 use kernel::lock_order::lock_order;
 use kernel::testing::TestKernel;
 use machine::Machine;
@@ -44,6 +44,8 @@ const PATIENCE: u32 = 4;
 const LINES: u32 = 24;
 /// Turns in a row in which every processor only waited for another: nobody will ever go on.
 const STUCK: u32 = 256;
+/// Steps between two looks at the schedule, where they find everything at rest.
+const LOOK_EVERY: u64 = 8;
 /// Turns within which all processors reach a place where nothing is under way.
 const SETTLING: u32 = 1_000_000;
 
@@ -173,6 +175,25 @@ impl Host {
     /// # Errors
     /// What went wrong. The host can do no more then.
     pub fn step(&mut self, step: u64) -> Result<Option<End>, Failure> {
+        let end = self.take_step(step)?;
+        let at_rest = |stop: &Stop| matches!(stop, Stop::Entry | Stop::Idle);
+        if end.is_none() && self.tally.steps.is_multiple_of(LOOK_EVERY) && self.stops.iter().all(at_rest) {
+            self.look()?;
+        }
+        Ok(end)
+    }
+
+    /// A look at what is right again with the next turn, and would be missed by audits that are far apart: who waits, and who
+    /// runs.
+    fn look(&mut self) -> Result<(), Failure> {
+        let kernel = self.kernel.clone();
+        match self.auditor.audit_parts(&kernel, Parts::SCHEDULE) {
+            Ok(_) => Ok(()),
+            Err(violation) => Err(self.failed(violation.to_string())),
+        }
+    }
+
+    fn take_step(&mut self, step: u64) -> Result<Option<End>, Failure> {
         self.tally.steps += 1;
         let mut numbers = Numbers::new(step);
         let first = numbers.below(self.shape.processors as u64) as usize;
@@ -379,8 +400,25 @@ impl Host {
         }
         self.tally.audits += 1;
         self.check()?;
+        self.check_pauses()?;
         self.reinforce();
         Ok(None)
+    }
+
+    /// With nothing under way, a domain's pauses are its toolstack's and its destruction's, and no others.
+    fn check_pauses(&mut self) -> Result<(), Failure> {
+        for domain in actors::domains(&self.kernel) {
+            let pauses = domain.pauses.load(Ordering::SeqCst);
+            let toolstack = domain.toolstack_pauses.load(Ordering::SeqCst);
+            let dying = domain.lifecycle.lock().dying;
+            if pauses != toolstack + u32::from(dying) {
+                return Err(self.failed(format!(
+                    "pauses: d{} has {pauses}, {toolstack} of them its toolstack's (dying: {dying})",
+                    domain.id.0
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn check(&mut self) -> Result<(), Failure> {

@@ -88,3 +88,17 @@ fn a_vcpu_that_was_never_allotted() {
         },
     );
 }
+
+#[test]
+#[should_panic(
+    expected = "domains: a new one owns nothing of one that ended: d9 owns 1 frames from before its time"
+)]
+fn a_newcomer_that_owns_what_another_left() {
+    let house = house();
+    let machine = &house.kernel.machine;
+    let _left = machine.memory().allocate(9, FrameUse::Ram, Order::PAGE);
+    let policy = house.domains[1].cpu_policy.lock().clone();
+    let config = testing::configuration(1, false);
+    let newcomer = crate::domain::Domain::new(machine, DomainId(9), &config, policy).unwrap();
+    house.kernel.audit_newcomer(&newcomer);
+}
