@@ -18,6 +18,7 @@ use kernel::Kernel;
 use kernel::audit::{Auditor, Parts};
 use kernel::lock_order::lock_order;
 use kernel::testing::TestKernel;
+use kernel::vcpu::Place;
 use machine::Machine;
 use machine::fake::failure::{self, Source};
 use machine::fake::{Configuration, Ended, FakeMachine, Stop, Turns, order};
