@@ -15,7 +15,7 @@ use machine::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use hypercall_abi::Error;
 use hypercall_abi::vcpu::runstate;
 use hypercall_abi::xen::vm_assist;
-use machine::sync::{Lock, wait_for_another};
+use machine::sync::{Lock, begin_waiting, wait_for_another};
 use machine::{Interrupt, Machine, Nanoseconds, ProcessorId};
 
 use crate::Kernel;
@@ -561,6 +561,7 @@ impl<M: Machine> Kernel<M> {
     /// Wait until a vCPU that may not run any more is off its processor. That one is in the guest (and is kicked out of
     /// it) or in the core (and comes to look soon); it never waits for us.
     pub(crate) fn wait_until_stopped(&self, vcpu: &VcpuHandle<M>) {
+        begin_waiting();
         loop {
             let place = *vcpu.place.lock();
             match place {

@@ -30,6 +30,14 @@ pub fn wait_for_another() {
     crate::fake::wait_for_another();
 }
 
+/// Said before a wait for what another processor does in the core. That one may need any lock: none may be held here, as
+/// tests on the host see to.
+#[inline]
+pub fn begin_waiting() {
+    #[cfg(not(target_os = "none"))]
+    crate::fake::order::note_wait();
+}
+
 /// A point at which another processor may run: nothing on the metal, the simulator's switch on the host.
 #[cfg(target_os = "none")]
 #[inline(always)]

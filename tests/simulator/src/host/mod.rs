@@ -18,6 +18,7 @@ use kernel::Kernel;
 use kernel::audit::{Auditor, Parts};
 use kernel::lock_order::lock_order;
 use kernel::testing::TestKernel;
+use kernel::vcpu::Place;
 use machine::Machine;
 use machine::fake::failure::{self, Source};
 use machine::fake::{Configuration, Ended, FakeMachine, Stop, Turns, order};
@@ -187,10 +188,23 @@ impl Host {
     /// runs.
     fn look(&mut self) -> Result<(), Failure> {
         let kernel = self.kernel.clone();
-        match self.auditor.audit_parts(&kernel, Parts::SCHEDULE) {
-            Ok(_) => Ok(()),
-            Err(violation) => Err(self.failed(violation.to_string())),
+        if let Err(violation) = self.auditor.audit_parts(&kernel, Parts::SCHEDULE) {
+            return Err(self.failed(violation.to_string()));
         }
+        for domain in actors::domains(&kernel) {
+            for vcpu in &domain.vcpus {
+                let Place::Queued(queue) = *vcpu.place.lock() else {
+                    continue;
+                };
+                if self.stops[queue] == Stop::Idle && !kernel.machine.interrupt_waits(queue) {
+                    return Err(self.failed(format!(
+                        "schedule: d{} v{} waits in the queue of processor {queue}, which sleeps",
+                        domain.id.0, vcpu.index
+                    )));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn take_step(&mut self, step: u64) -> Result<Option<End>, Failure> {

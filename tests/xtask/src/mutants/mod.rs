@@ -123,18 +123,17 @@ fn conclude(house: &House, all: &[Mutant], results: &Results) -> Result<bool> {
     println!("{summary}");
     if tried.len() < all.len() {
         report::note(&format!(
-            "{} mutants have not been tried yet: no page",
+            "{} mutants have not been tried yet",
             all.len() - tried.len()
         ));
-        return Ok(false);
     }
-    fs::write(house.path(PAGE), page::page(&tried))?;
+    fs::write(house.path(PAGE), page::page(&tried, all.len()))?;
     report::note(&format!("wrote {PAGE}"));
     let found = tried
         .iter()
         .filter(|(_, verdict)| verdict.by_simulation())
         .count();
-    Ok(found * 100 >= tried.len() * WANTED)
+    Ok(tried.len() == all.len() && found * 100 >= tried.len() * WANTED)
 }
 
 fn read_results(house: &House) -> Result<Results> {

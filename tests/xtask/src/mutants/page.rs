@@ -77,14 +77,20 @@ fn kind(found: &Found) -> String {
     }
 }
 
-/// `docs/MUTANTS.md`.
-pub fn page(tried: &[(&Mutant, &Verdict)]) -> String {
+/// `docs/MUTANTS.md`; `listed`: how many there are.
+pub fn page(tried: &[(&Mutant, &Verdict)], listed: usize) -> String {
     let mut text = String::from(
         "# Deliberate bugs\n\nWritten by `cargo xtask mutants`. Each bug of [the list](../tests/mutants) is put into the core, alone; the \
          simulator\nattacks that core: 1500 scenarios, 200 seeds of core and model side by side, and every allocation of three scenarios \
          fails. What\nsurvives is tried with the unit tests of `machine` and `kernel`.\n\n",
     );
     text.push_str(&format!("**{}.**\n\n", summary(tried)));
+    if tried.len() < listed {
+        text.push_str(&format!(
+            "{} more are listed and have not been tried yet: `cargo xtask mutants --rest`.\n\n",
+            listed - tried.len()
+        ));
+    }
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
     for (_, verdict) in tried {
         if let Some(found) = verdict.found.as_ref().filter(|_| verdict.by_simulation()) {

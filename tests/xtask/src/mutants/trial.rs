@@ -165,7 +165,8 @@ fn failure_in(output: &str) -> Option<String> {
 /// How many hypercalls were made, by whatever line tells it.
 fn hypercalls_in(output: &str) -> Option<u64> {
     let digits = |text: &str| text.replace(',', "").parse().ok();
-    output.lines().find_map(|line| {
+    // The last word counts: there may be some on the way.
+    output.lines().rev().find_map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
         match *words.as_slice() {
             ["hypercalls", count] => digits(count),

@@ -110,6 +110,18 @@ impl Watch {
         held.push((name, rank));
     }
 
+    fn wait(&mut self) {
+        let Some(held) = self.held.get(CURRENT.get()) else {
+            return;
+        };
+        if self.violation.is_none() && !held.is_empty() {
+            let holding: Vec<&str> = held.iter().map(|(name, _)| *name).collect();
+            self.violation = Some(alloc::format!(
+                "lock order: a wait for other processors while holding {holding:?}"
+            ));
+        }
+    }
+
     fn give(&mut self, name: &'static str) {
         if let Some(held) = self.held.get_mut(CURRENT.get())
             && let Some(index) = held.iter().rposition(|(other, _)| *other == name)
@@ -128,6 +140,13 @@ pub fn note(name: &'static str, waits: bool) -> Noted {
     // Its own notes are not the core's allocations: those that a test makes fail.
     WATCH.with_borrow_mut(|watch| failure::exempt(|| watch.take(name, waits)));
     Noted { name: Some(name) }
+}
+
+/// Note that this processor is about to wait for what another does in the core, which may need any lock.
+pub fn note_wait() {
+    if WATCHED.get() {
+        WATCH.with_borrow_mut(|watch| failure::exempt(|| watch.wait()));
+    }
 }
 
 impl Drop for Noted {
@@ -164,6 +183,18 @@ mod tests {
             .into(),
             ..LockOrder::default()
         }
+    }
+
+    #[test]
+    fn a_wait_for_others_with_a_lock_in_hand_is_told() {
+        let first = Lock::new(First);
+        watch(order(), 1);
+        drop(first.lock());
+        note_wait();
+        assert_eq!(violation(), None);
+        let _first = first.lock();
+        note_wait();
+        assert!(unwatch().1.is_some_and(|told| told.contains("while holding [")));
     }
 
     #[test]
