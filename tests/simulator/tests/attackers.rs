@@ -664,7 +664,7 @@ fn everything_that_can_succeed_does_and_all_memory_comes_back() {
 /// Hosts of the simulator do not get old: what takes two domains must succeed soon.
 #[test]
 fn young_hosts_reach_it_as_well() {
-    let sum = attack(40, 4000);
+    let sum = attack(20, 4000);
     print(&sum);
     let share = |number: u64, operation: u32| {
         let tally = sum.tallies.get(&(number, operation)).copied().unwrap_or_default();
