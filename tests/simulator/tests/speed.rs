@@ -1,7 +1,6 @@
 //! How fast deeds are made: the simulator aims at a million calls a second, and choosing them may take a third of that.
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use hypercall_abi::DomainId;
 use simulator::attacker::{Attacker, Role};
@@ -9,7 +8,16 @@ use simulator::deed::Deed;
 use simulator::knowledge::Knowledge;
 use simulator::noticeboard::{DomainNotice, Noticeboard};
 
-const DEEDS: u64 = 400_000;
+const DEEDS: u64 = 200_000;
+
+/// Nanoseconds that this thread has had a processor for: others' work on the machine does not count.
+fn processor_time() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+    text.split(' ')
+        .next()
+        .and_then(|first| first.parse().ok())
+        .expect("a number")
+}
 
 /// Figures of an unoptimised build say nothing: it prints, and asserts where it is optimised.
 #[test]
@@ -28,7 +36,7 @@ fn a_deed_is_made_in_less_than_a_microsecond() {
         }
         let mut attacker = Attacker::new(role, 1, 0);
         let mut bytes = 0;
-        let began = Instant::now();
+        let began = processor_time();
         for now in 0..DEEDS {
             if let Deed::Hypercall(request) = attacker.next(&mut knowledge, &mut board, now) {
                 bytes += request.writes.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
@@ -38,7 +46,7 @@ fn a_deed_is_made_in_less_than_a_microsecond() {
                 true
             });
         }
-        let each = began.elapsed().as_nanos() as u64 / DEEDS;
+        let each = (processor_time() - began) / DEEDS;
         println!(
             "{role:?}: {each} ns for each deed, {} bytes written on average",
             black_box(bytes) as u64 / DEEDS

@@ -1,14 +1,13 @@
-//! The attackers against the kernel, one deed after the other: do they reach what they are made to reach?
+//! A kernel without processors of its own: the attackers' deeds are done by hand, one after the other.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use hypercall_abi::DomainId;
 use hypercall_abi::grant_table::{self, GrantStatus};
-use hypercall_abi::hypercall::{name, number};
-use hypercall_abi::{domctl, event_channel, hvm, memory, platform, sched, sysctl, vcpu, version};
+use hypercall_abi::hypercall::number;
+use hypercall_abi::memory;
 use kernel::domain::Domain;
 use kernel::guest_memory::GuestMemory;
 use kernel::lifecycle::Destruction;
@@ -24,24 +23,16 @@ use simulator::noticeboard::{DomainNotice, Noticeboard};
 use simulator::numbers::Numbers;
 use simulator::request::{Call, Request};
 
-const DEEDS: usize = 200_000;
+use crate::sum::Sum;
+
 /// Frames that domains have at first.
-const PAGES: u64 = 64;
+pub const PAGES: u64 = 64;
 /// What the clock moves on between two deeds.
 const STEP: u64 = 20_000;
 /// What it moves on at each lock that is taken: so calls take time, and long ones are cut.
 const TICK: u64 = 400;
 /// What a list of calls has as result where none was made.
 const NOT_REACHED: i64 = 0x5a5a;
-
-/// What became of one sub-operation's calls.
-#[derive(Clone, Copy, Default)]
-struct Tally {
-    made: u64,
-    succeeded: u64,
-    elements: u64,
-    elements_done: u64,
-}
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -54,37 +45,7 @@ struct Actor {
     vcpus: Vec<Attacker>,
 }
 
-/// What was done, and what became of it.
-#[derive(Clone, Default)]
-struct Sum {
-    tallies: BTreeMap<(u64, u32), Tally>,
-    exits: BTreeMap<usize, u64>,
-    stores: u64,
-    restarts: u64,
-    created: usize,
-    deeds: usize,
-}
-
-impl Sum {
-    fn add(&mut self, other: &Sum) {
-        for (&key, tally) in &other.tallies {
-            let sum = self.tallies.entry(key).or_default();
-            sum.made += tally.made;
-            sum.succeeded += tally.succeeded;
-            sum.elements += tally.elements;
-            sum.elements_done += tally.elements_done;
-        }
-        for (&kind, count) in &other.exits {
-            *self.exits.entry(kind).or_default() += count;
-        }
-        self.stores += other.stores;
-        self.restarts += other.restarts;
-        self.created += other.created;
-        self.deeds += other.deeds;
-    }
-}
-
-struct World {
+pub struct World {
     kernel: Rc<TestKernel>,
     board: Noticeboard,
     actors: Vec<Actor>,
@@ -92,12 +53,13 @@ struct World {
     /// Domains that were held, each once for each time.
     held: Arc<Mutex<Vec<DomainId>>>,
     prepared: Vec<Weak<Domain<FakeMachine>>>,
-    sum: Sum,
+    /// What was done so far.
+    pub sum: Sum,
     seed: u64,
 }
 
 impl World {
-    fn new(seed: u64) -> World {
+    pub fn new(seed: u64) -> World {
         set_processor(0);
         let kernel = Rc::new(testing::kernel_on(&Configuration {
             processors: 1,
@@ -220,7 +182,7 @@ impl World {
         })
     }
 
-    fn step(&mut self) {
+    pub fn step(&mut self) {
         self.kernel.machine.advance(STEP);
         let index = self.numbers.below(self.actors.len() as u64) as usize;
         let mut actor = self.actors.swap_remove(index);
@@ -363,7 +325,7 @@ impl World {
     }
 
     /// Everything ends; is all memory back?
-    fn end(self) {
+    pub fn end(self) {
         set_interleave(None);
         let kernel = self.kernel.clone();
         drop(self);
@@ -409,326 +371,4 @@ fn statuses(call: &Call, read: &dyn Fn(u64, &mut [u8]) -> bool) -> Vec<i16> {
             read(address, &mut bytes).then_some(i16::from_le_bytes(bytes))
         })
         .collect()
-}
-
-fn percent(part: u64, whole: u64) -> f64 {
-    100.0 * part as f64 / whole.max(1) as f64
-}
-
-fn print(sum: &Sum) {
-    for (&(number, operation), tally) in &sum.tallies {
-        // Nonsense is made too, and is not worth a line each.
-        if tally.made < 3 {
-            continue;
-        }
-        let name = name(number).unwrap_or("?");
-        print!(
-            "{name:18} {operation:4}: {:7} made, {:6} succeeded ({:5.1} %)",
-            tally.made,
-            tally.succeeded,
-            percent(tally.succeeded, tally.made)
-        );
-        if tally.elements != 0 {
-            print!(
-                "; {} of {} elements ({:.1} %)",
-                tally.elements_done,
-                tally.elements,
-                percent(tally.elements_done, tally.elements)
-            );
-        }
-        println!();
-    }
-    let exits: Vec<String> = sum
-        .exits
-        .iter()
-        .map(|(&kind, count)| format!("{} {count}", Exit::kind_name(kind)))
-        .collect();
-    println!("exits: {}", exits.join(", "));
-    println!(
-        "{} stores, {} restarts, {} domains made",
-        sum.stores, sum.restarts, sum.created
-    );
-}
-
-/// All that can succeed. What is missing here is not offered, whatever one asks.
-fn can_succeed() -> Vec<(u64, u32)> {
-    use number::*;
-    let mut all = Vec::new();
-    let mut add =
-        |number: u64, operations: &[u32]| all.extend(operations.iter().map(|&operation| (number, operation)));
-    {
-        use event_channel::op::*;
-        add(
-            EVENT_CHANNEL_OP,
-            &[
-                BIND_INTERDOMAIN,
-                BIND_VIRQ,
-                CLOSE,
-                SEND,
-                STATUS,
-                ALLOC_UNBOUND,
-                BIND_IPI,
-                BIND_VCPU,
-                UNMASK,
-                RESET,
-                INIT_CONTROL,
-                EXPAND_ARRAY,
-                SET_PRIORITY,
-            ],
-        );
-    }
-    {
-        use grant_table::op::*;
-        add(
-            GRANT_TABLE_OP,
-            &[
-                MAP_GRANT_REF,
-                UNMAP_GRANT_REF,
-                SETUP_TABLE,
-                COPY,
-                QUERY_SIZE,
-                SET_VERSION,
-                GET_VERSION,
-                SWAP_GRANT_REF,
-            ],
-        );
-    }
-    {
-        use memory::op::*;
-        add(
-            MEMORY_OP,
-            &[
-                DECREASE_RESERVATION,
-                MAXIMUM_RAM_PAGE,
-                CURRENT_RESERVATION,
-                MAXIMUM_RESERVATION,
-                POPULATE_PHYSMAP,
-                ADD_TO_PHYSMAP,
-                MEMORY_MAP,
-                MACHINE_MEMORY_MAP,
-                SET_MEMORY_MAP,
-                MAXIMUM_GPFN,
-                REMOVE_FROM_PHYSMAP,
-                SET_POD_TARGET,
-                GET_POD_TARGET,
-                GET_SHARING_FREED_PAGES,
-                GET_SHARING_SHARED_PAGES,
-                ADD_TO_PHYSMAP_BATCH,
-                CLAIM_PAGES,
-                ACQUIRE_RESOURCE,
-            ],
-        );
-    }
-    {
-        use sched::op::*;
-        add(
-            SCHED_OP,
-            &[YIELD, BLOCK, SHUTDOWN, POLL, REMOTE_SHUTDOWN, SHUTDOWN_CODE],
-        );
-    }
-    {
-        use vcpu::op::*;
-        add(
-            VCPU_OP,
-            &[
-                UP,
-                DOWN,
-                IS_UP,
-                GET_RUNSTATE_INFO,
-                REGISTER_RUNSTATE_MEMORY_AREA,
-                SET_PERIODIC_TIMER,
-                STOP_PERIODIC_TIMER,
-                SET_SINGLESHOT_TIMER,
-                STOP_SINGLESHOT_TIMER,
-                REGISTER_VCPU_INFO,
-                SEND_NMI,
-                GET_PHYSICAL_ID,
-                REGISTER_VCPU_TIME_MEMORY_AREA,
-            ],
-        );
-    }
-    add(VM_ASSIST, &[0, 1]);
-    {
-        use hvm::op::*;
-        add(
-            HVM_OP,
-            &[
-                SET_PARAM,
-                GET_PARAM,
-                FLUSH_TLBS,
-                GET_TIME,
-                SET_EVTCHN_UPCALL_VECTOR,
-            ],
-        );
-    }
-    add(
-        XEN_VERSION,
-        &[0, 1, 2, 3, 4, 5, version::op::GET_FEATURES, 7, 8, 9],
-    );
-    add(CONSOLE_IO, &[0, 1]);
-    add(MULTICALL, &[0]);
-    {
-        use platform::op::*;
-        add(PLATFORM_OP, &[SET_TIME32, SET_TIME64, GET_CPU_INFO]);
-    }
-    {
-        use sysctl::op::*;
-        add(
-            SYSCTL,
-            &[
-                READ_CONSOLE,
-                PHYSICAL_INFO,
-                SCHEDULER_ID,
-                GET_DOMAIN_INFO_LIST,
-                GET_CPU_INFO,
-                AVAILABLE_HEAP,
-                CPU_TOPOLOGY_INFO,
-                NUMA_INFO,
-                CPUPOOL_OP,
-                GET_CPU_FEATURESET,
-                GET_CPU_POLICY,
-            ],
-        );
-    }
-    {
-        use domctl::op::*;
-        add(
-            DOMCTL,
-            &[
-                CREATE_DOMAIN,
-                DESTROY_DOMAIN,
-                PAUSE_DOMAIN,
-                UNPAUSE_DOMAIN,
-                GET_DOMAIN_INFO,
-                SET_VCPU_AFFINITY,
-                MAX_MEMORY,
-                GET_VCPU_INFO,
-                MAX_VCPUS,
-                SCHEDULER_OP,
-                SET_DOMAIN_HANDLE,
-                GET_VCPU_AFFINITY,
-                SEND_TRIGGER,
-                GET_HVM_CONTEXT,
-                SET_HVM_CONTEXT,
-                GET_ADDRESS_SIZE,
-                GET_TSC_INFO,
-                SET_TSC_INFO,
-                SET_NODE_AFFINITY,
-                GET_NODE_AFFINITY,
-                GET_CPU_POLICY,
-                SET_CPU_POLICY,
-                GET_PAGING_MEMPOOL_SIZE,
-                SET_PAGING_MEMPOOL_SIZE,
-            ],
-        );
-    }
-    all
-}
-
-/// Attack one host after the other, each for so many deeds; what became of each sub-operation, over all.
-fn attack(hosts: u64, deeds: usize) -> Sum {
-    let mut sum = Sum::default();
-    for seed in 1..=hosts {
-        let mut world = World::new(seed);
-        while world.sum.deeds < deeds {
-            world.step();
-        }
-        sum.add(&world.sum);
-        world.end();
-    }
-    sum
-}
-
-#[test]
-fn everything_that_can_succeed_does_and_all_memory_comes_back() {
-    let sum = attack(1, DEEDS);
-    print(&sum);
-    let mut missing = Vec::new();
-    for key in can_succeed() {
-        let tally = sum.tallies.get(&key).copied().unwrap_or_default();
-        let by_element = tally.elements != 0;
-        let succeeded = if by_element {
-            tally.elements_done
-        } else {
-            tally.succeeded
-        };
-        if succeeded == 0 || tally.succeeded == tally.made && tally.made > 10_000 {
-            missing.push((name(key.0), key.1, tally.made));
-        }
-    }
-    assert_eq!(missing, [], "never succeeded, or never failed");
-    assert!(sum.restarts > 0);
-    assert!(sum.created > 10);
-}
-
-/// Hosts of the simulator do not get old: what takes two domains must succeed soon.
-#[test]
-fn young_hosts_reach_it_as_well() {
-    let sum = attack(40, 4000);
-    print(&sum);
-    let share = |number: u64, operation: u32| {
-        let tally = sum.tallies.get(&(number, operation)).copied().unwrap_or_default();
-        let (done, made) = if tally.elements == 0 {
-            (tally.succeeded, tally.made)
-        } else {
-            (tally.elements_done, tally.elements)
-        };
-        percent(done, made)
-    };
-    use number::{DOMCTL, EVENT_CHANNEL_OP, GRANT_TABLE_OP, MEMORY_OP};
-    for (number, operation) in [
-        (GRANT_TABLE_OP, grant_table::op::MAP_GRANT_REF),
-        (GRANT_TABLE_OP, grant_table::op::UNMAP_GRANT_REF),
-        (GRANT_TABLE_OP, grant_table::op::COPY),
-        (EVENT_CHANNEL_OP, event_channel::op::BIND_INTERDOMAIN),
-        (EVENT_CHANNEL_OP, event_channel::op::SEND),
-        (EVENT_CHANNEL_OP, event_channel::op::INIT_CONTROL),
-        (MEMORY_OP, memory::op::POPULATE_PHYSMAP),
-        (MEMORY_OP, memory::op::ADD_TO_PHYSMAP_BATCH),
-        (DOMCTL, domctl::op::CREATE_DOMAIN),
-        (DOMCTL, domctl::op::SET_HVM_CONTEXT),
-    ] {
-        let share = share(number, operation);
-        assert!(share > 15.0, "{:?} {operation}: {share:.1} %", name(number));
-    }
-}
-
-#[test]
-fn requests_read_as_lines_of_a_script() {
-    let mut knowledge = Knowledge::new(DomainId(0), true, 1, PAGES);
-    let mut board = Noticeboard::default();
-    let mut attacker = Attacker::new(Role::Control, 3, 0);
-    let lines: Vec<String> = (0..20_000)
-        .map(|time| attacker.next(&mut knowledge, &mut board, time).to_string())
-        .collect();
-    assert!(lines.iter().all(|line| !line.contains('\n')));
-    let has = |part: &str| assert!(lines.iter().any(|line| line.contains(part)), "{part}");
-    has("event_channel_op.6 Valid (0x6, ");
-    has("AllocUnbound { domain: d[self]");
-    has("MapGrantRef { host_address: ");
-    has("MemoryReservation { ");
-    has("CreateDomain { ");
-    has("multicall.0 ");
-    has("exit CpuId r0=");
-}
-
-#[test]
-fn the_same_seed_gives_the_same_deeds() {
-    let deeds = |seed: u64| {
-        let mut knowledge = Knowledge::new(DomainId(1), false, 1, PAGES);
-        let mut board = Noticeboard::default();
-        let mut attacker = Attacker::new(Role::Guest, seed, 0);
-        (0..2000)
-            .map(|time| {
-                let deed = attacker.next(&mut knowledge, &mut board, time).to_string();
-                attacker.learn(&mut knowledge, &mut board, 0, &|_, into| {
-                    into.fill(0);
-                    true
-                });
-                deed
-            })
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(deeds(5), deeds(5));
-    assert_ne!(deeds(5), deeds(6));
 }
