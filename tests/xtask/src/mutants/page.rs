@@ -51,12 +51,16 @@ pub fn summary(tried: &[(&Mutant, &Verdict)]) -> String {
     let simulation = count(&Verdict::by_simulation);
     let any = count(&|verdict| verdict.found.is_some());
     let percent = |part: usize| part as f64 * 100.0 / tried.len().max(1) as f64;
-    format!(
-        "{simulation} of {} caught by the simulation ({:.1} %), {any} with the unit tests ({:.1} %)",
+    let simulated = format!(
+        "{simulation} of {} caught by the simulation ({:.1} %)",
         tried.len(),
-        percent(simulation),
-        percent(any)
-    )
+        percent(simulation)
+    );
+    // Where they were left out, nothing is said of them.
+    if count(&|verdict| !verdict.by_simulation() && !verdict.unit_tests) != 0 {
+        return simulated;
+    }
+    format!("{simulated}, {any} with the unit tests ({:.1} %)", percent(any))
 }
 
 /// The kind of check that found it: the first word or two of what was said.
@@ -114,7 +118,8 @@ pub fn page(tried: &[(&Mutant, &Verdict)], listed: usize) -> String {
     for (mutant, verdict) in missed {
         let tests = match &verdict.found {
             Some(found) => format!("Found by the unit test `{}`.", found.message),
-            None => "No unit test finds it either.".into(),
+            None if verdict.unit_tests => "No unit test finds it either.".into(),
+            None => "The unit tests have not been tried.".into(),
         };
         let reason = mutant.survives.as_deref().unwrap_or("Not explained yet.");
         text.push_str(&format!(
@@ -129,7 +134,8 @@ pub fn page(tried: &[(&Mutant, &Verdict)], listed: usize) -> String {
         let found = match &verdict.found {
             Some(found) if verdict.by_simulation() => shown(found),
             Some(found) => format!("unit tests only: {}", found.message),
-            None => "nobody".into(),
+            None if verdict.unit_tests => "nobody".into(),
+            None => "not the simulation".into(),
         };
         text.push_str(&format!(
             "| {} | {} | {found} | {} |\n",

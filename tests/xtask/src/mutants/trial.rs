@@ -43,6 +43,9 @@ pub struct Verdict {
     pub found: Option<Found>,
     /// Hypercalls made up to then.
     pub hypercalls: u64,
+    /// The unit tests were tried, too.
+    #[serde(default)]
+    pub unit_tests: bool,
 }
 
 /// How a bug was found.
@@ -82,7 +85,11 @@ pub fn run(workshop: &Workshop, unit_tests: bool) -> Result<Verdict> {
         hypercalls += said.hypercalls;
         if let Some(message) = said.failure {
             let found = Some(found(by, message));
-            return Ok(Verdict { found, hypercalls });
+            return Ok(Verdict {
+                found,
+                hypercalls,
+                unit_tests: false,
+            });
         }
     }
     let found = if unit_tests {
@@ -90,7 +97,11 @@ pub fn run(workshop: &Workshop, unit_tests: bool) -> Result<Verdict> {
     } else {
         None
     };
-    Ok(Verdict { found, hypercalls })
+    Ok(Verdict {
+        found,
+        hypercalls,
+        unit_tests,
+    })
 }
 
 fn found(by: &str, message: String) -> Found {
