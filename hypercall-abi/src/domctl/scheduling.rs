@@ -33,7 +33,7 @@ pub struct SchedulerOp {
     /// See [`scheduler_command`].
     #[doc(alias = "cmd")]
     pub command: u32,
-    /// [`SchedCredit`], [`SchedRtds`] or [`SchedVcpus`].
+    /// [`SchedCredit`], [`SchedCredit2`], [`SchedRtds`] or [`SchedVcpus`]; the null scheduler has none.
     #[doc(alias = "u")]
     pub parameters: [u64; 2],
 }
@@ -54,11 +54,22 @@ pub mod scheduler_command {
     pub const GET_VCPU_INFO: u32 = 3;
 }
 
-/// Parameters of the credit scheduler and, with the same layout, of credit 2.
+/// Parameters of the credit scheduler.
 #[doc(alias = "xen_domctl_sched_credit")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SchedCredit {
+    /// Share of the CPUs; 256 is usual.
+    pub weight: u16,
+    /// Most per cent of a CPU; zero for no limit.
+    pub cap: u16,
+}
+
+/// Parameters of the credit 2 scheduler.
+#[doc(alias = "xen_domctl_sched_credit2")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SchedCredit2 {
     /// Share of the CPUs; 256 is usual.
     pub weight: u16,
     /// Most per cent of a CPU; zero for no limit.
@@ -74,9 +85,13 @@ pub struct SchedRtds {
     pub period: u32,
     /// Microseconds.
     pub budget: u32,
-    /// Bit 0: may use spare time.
+    /// [`SCHED_RTDS_EXTRA`] or zero.
     pub flags: u32,
 }
+
+/// Flag of [`SchedRtds`]: may use spare time.
+#[doc(alias = "XEN_DOMCTL_SCHEDRT_extra")]
+pub const SCHED_RTDS_EXTRA: u32 = 1 << 0;
 
 /// Parameters for vCPUs (the anonymous member `v` of the union).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -97,7 +112,7 @@ pub struct SchedVcpus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SchedVcpu {
-    /// [`SchedCredit`] or [`SchedRtds`].
+    /// [`SchedCredit`], [`SchedCredit2`] or [`SchedRtds`].
     #[doc(alias = "u")]
     pub parameters: [u32; 3],
     /// Which vCPU.

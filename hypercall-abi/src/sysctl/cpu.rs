@@ -87,6 +87,14 @@ pub struct CpuTopology {
 #[doc(alias = "XEN_INVALID_CORE_ID")]
 pub const INVALID_TOPOLOGY_ID: u32 = !0;
 
+/// No such socket; the same number.
+#[doc(alias = "XEN_INVALID_SOCKET_ID")]
+pub const INVALID_SOCKET_ID: u32 = !0;
+
+/// No such node; the same number.
+#[doc(alias = "XEN_INVALID_NODE_ID")]
+pub const INVALID_NODE_ID: u32 = !0;
+
 /// Payload of [`super::op::CPU_TOPOLOGY_INFO`].
 #[doc(alias = "xen_sysctl_cputopoinfo")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -168,7 +176,7 @@ pub struct SchedulerOp {
     /// See [`crate::domctl::scheduler`].
     #[doc(alias = "sched_id")]
     pub scheduler: u32,
-    /// 0 sets, 1 reads.
+    /// See [`scheduler_command`].
     #[doc(alias = "cmd")]
     pub command: u32,
     /// Padding: zero.
@@ -176,6 +184,35 @@ pub struct SchedulerOp {
     /// [`SchedCredit`] or [`SchedCredit2`].
     #[doc(alias = "u")]
     pub parameters: [u64; 2],
+}
+
+/// Values of [`SchedulerOp::command`].
+pub mod scheduler_command {
+    /// Set them.
+    #[doc(alias = "XEN_SYSCTL_SCHEDOP_putinfo")]
+    pub const PUT_INFO: u32 = 0;
+    /// Read them.
+    #[doc(alias = "XEN_SYSCTL_SCHEDOP_getinfo")]
+    pub const GET_INFO: u32 = 1;
+}
+
+/// Bounds of what [`SchedCredit`] and [`SchedCredit2`] may say.
+pub mod scheduler_limit {
+    /// Microseconds of a rate limit, unless it is zero: none.
+    #[doc(alias = "XEN_SYSCTL_SCHED_RATELIMIT_MIN")]
+    pub const RATE_LIMIT_MIN_US: u32 = 100;
+    /// Microseconds.
+    #[doc(alias = "XEN_SYSCTL_SCHED_RATELIMIT_MAX")]
+    pub const RATE_LIMIT_MAX_US: u32 = 500_000;
+    /// Milliseconds.
+    #[doc(alias = "XEN_SYSCTL_CSCHED_TSLICE_MIN")]
+    pub const TIME_SLICE_MIN_MS: u32 = 1;
+    /// Milliseconds.
+    #[doc(alias = "XEN_SYSCTL_CSCHED_TSLICE_MAX")]
+    pub const TIME_SLICE_MAX_MS: u32 = 1000;
+    /// Microseconds.
+    #[doc(alias = "XEN_SYSCTL_CSCHED_MGR_DLY_MAX_US")]
+    pub const MIGRATION_DELAY_MAX_US: u32 = 100_000;
 }
 
 /// Parameters of the credit scheduler.

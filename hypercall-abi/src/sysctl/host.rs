@@ -223,6 +223,14 @@ pub struct MemoryInfo {
     pub free: u64,
 }
 
+/// There is no such node: in place of its memory.
+#[doc(alias = "XEN_INVALID_MEM_SZ")]
+pub const INVALID_MEMORY_SIZE: u32 = !0;
+
+/// No distance is known.
+#[doc(alias = "XEN_INVALID_NODE_DIST")]
+pub const INVALID_NODE_DISTANCE: u32 = !0;
+
 /// Payload of [`super::op::NUMA_INFO`].
 #[doc(alias = "xen_sysctl_numainfo")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
