@@ -21,5 +21,6 @@ pub mod numbers;
 pub mod request;
 pub mod run;
 pub mod scenario;
+pub mod scheduling;
 pub mod stores;
 pub mod worker;

@@ -12,6 +12,7 @@ use simulator::host::{Failure, Tally, catch_panics, last_panic};
 use simulator::model;
 use simulator::run::{self, Report};
 use simulator::scenario::{self, Scenario};
+use simulator::scheduling::report;
 use simulator::worker::{self, Failed, Order, Sum};
 
 /// Steps of a scenario unless told otherwise.
@@ -53,6 +54,12 @@ struct Arguments {
     /// Compare the core with the model after every call, from so many seeds; not on simulated processors.
     #[arg(long, value_name = "SEEDS", conflicts_with_all = ["exhaust", "replay"])]
     model: Option<u64>,
+    /// The scheduler in virtual time, from so many seeds: shares, caps, waits.
+    #[arg(long, value_name = "HOSTS", conflicts_with_all = ["exhaust", "model"])]
+    scheduling: Option<u64>,
+    /// What a decision of the scheduler's costs on small and large hosts.
+    #[arg(long)]
+    scale: bool,
     /// Leave a failing scenario as long as it is.
     #[arg(long)]
     no_shrink: bool,
@@ -114,6 +121,12 @@ fn dispatch(arguments: &Arguments) -> Result<bool, String> {
     if let Some(seeds) = arguments.model {
         return Ok(agree(arguments.seed, seeds));
     }
+    if arguments.scale {
+        return report::scale();
+    }
+    if let Some(hosts) = arguments.scheduling {
+        return Ok(schedule(arguments, hosts));
+    }
     match &arguments.replay {
         Some(what) => replay(what, arguments.steps),
         None => attack(arguments, order),
@@ -123,6 +136,20 @@ fn dispatch(arguments: &Arguments) -> Result<bool, String> {
 fn read_script(file: &Path) -> Result<Scenario, String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     scenario::from_text(&text).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// Hosts in virtual time.
+fn schedule(arguments: &Arguments, hosts: u64) -> bool {
+    if let Some(seed) = arguments.replay.as_deref().and_then(scenario::parse_number) {
+        return report::tell(seed);
+    }
+    let most_failures = if arguments.keep_going { usize::MAX } else { 1 };
+    let begun = Instant::now();
+    let first = arguments.seed;
+    let mut sum = report::Sum::of((first..).take(hosts as usize), most_failures, None);
+    sum.print(begun.elapsed());
+    println!("{} hosts, {} failures", sum.scenarios, sum.failures.len());
+    sum.failures.is_empty()
 }
 
 /// Each allocation of some scenarios fails once.

@@ -142,6 +142,7 @@ impl<M: Machine> Kernel<M> {
             .control_vcpus
             .unwrap_or(self.machine.processors() as u32);
         let mut config = DomainConfig {
+            pool: 0,
             handle: [0; 16],
             max_vcpus: vcpus.min(crate::domain::MAX_VCPUS),
             max_event_port: MAX_EVENT_PORT,

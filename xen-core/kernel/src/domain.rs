@@ -22,6 +22,7 @@ use crate::cpu_policy::CpuPolicy;
 use crate::event_channel::EventChannels;
 use crate::grant_table::GrantTable;
 use crate::physmap::Physmap;
+use crate::schedule::share::Share;
 use crate::vcpu::Vcpu;
 
 #[cfg(any(test, feature = "testing", debug_assertions))]
@@ -56,6 +57,8 @@ pub struct DomainConfig {
     pub max_maptrack_frames: u32,
     /// Whether it is the initial, privileged domain.
     pub privileged: bool,
+    /// The pool of processors that it runs on.
+    pub pool: u32,
     /// Ports it drives itself, as inclusive ranges.
     pub direct_ports: Vec<(u16, u16)>,
 }
@@ -123,6 +126,10 @@ pub struct Domain<M: Machine> {
     pub(crate) teardown: Lock<GuestFrame>,
     /// Nanoseconds that its vCPUs have run.
     pub cpu_time: AtomicU64,
+    /// What it may have of the processors.
+    pub share: Share,
+    /// The pool of processors that it runs on.
+    pub pool: AtomicU32,
     /// The paging pool that the toolstack asked for, in bytes: recorded, since tables come from the core's memory.
     pub paging_pool: AtomicU64,
     /// `domctl` TSC mode as set; answered back.
@@ -190,6 +197,8 @@ impl<M: Machine> Domain<M> {
             io_apic,
             teardown: Lock::new(GuestFrame(0)),
             cpu_time: AtomicU64::new(0),
+            share: Share::default(),
+            pool: AtomicU32::new(config.pool),
             paging_pool: AtomicU64::new(0),
             tsc_mode: AtomicU32::new(0),
         })
@@ -253,6 +262,15 @@ impl<M: Machine> VcpuHandle<M> {
     /// The handle of a vCPU that exists.
     pub fn new(domain: &Arc<Domain<M>>, index: u32) -> Option<Self> {
         domain.vcpu(index)?;
+        Some(VcpuHandle {
+            domain: domain.clone(),
+            index: index as usize,
+        })
+    }
+
+    /// The handle of a vCPU that the toolstack may not have allotted yet.
+    pub(crate) fn existing(domain: &Arc<Domain<M>>, index: u32) -> Option<Self> {
+        domain.vcpus.get(index as usize)?;
         Some(VcpuHandle {
             domain: domain.clone(),
             index: index as usize,

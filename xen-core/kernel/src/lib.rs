@@ -60,6 +60,12 @@ pub struct Kernel<M: Machine> {
     pub domains: domain::Domains<M>,
     /// Per processor: run queue, timers.
     pub processors: Vec<schedule::Processor<M>>,
+    /// Pools of processors.
+    pub pools: schedule::pool::Pools,
+    /// Processors that wait for work and that nobody has called.
+    pub(crate) idle: schedule::AtomicProcessorSet,
+    /// Processors in whose queues vCPUs wait.
+    pub(crate) waiting: schedule::AtomicProcessorSet,
     /// Console: serial line, ring of past output, who listens.
     pub console: console::Console,
     /// Counters.
@@ -73,8 +79,9 @@ impl<M: Machine> Kernel<M> {
     pub fn new(machine: M, command_line: &str) -> Self {
         let options = options::Options::parse(command_line);
         mmio::prepare_decoder();
-        let processors = (0..machine.processors())
-            .map(|_| schedule::Processor::default())
+        let count = machine.processors();
+        let processors = (0..count)
+            .map(|number| schedule::Processor::new(number, count))
             .collect();
         let wall_clock = Lock::new(time::WallClock::at_boot(machine.platform().boot_seconds));
         Kernel {
@@ -82,6 +89,9 @@ impl<M: Machine> Kernel<M> {
             options,
             domains: domain::Domains::default(),
             processors,
+            pools: schedule::pool::Pools::new(count),
+            idle: schedule::AtomicProcessorSet::empty(),
+            waiting: schedule::AtomicProcessorSet::empty(),
             console: console::Console::default(),
             statistics: statistics::Statistics::default(),
             wall_clock,

@@ -55,7 +55,15 @@ impl<M: Machine> Kernel<M> {
         self.publish_wall_clock(&domain);
         #[cfg(any(test, feature = "testing", debug_assertions))]
         self.audit_newcomer(&domain);
-        self.domains.insert(domain.clone())?;
+        {
+            let _change = self.pools.change.lock();
+            // One that has domains has processors, always: each vCPU may run somewhere.
+            let pool = self.pools.get(config.pool).ok_or(Error::ENOENT)?;
+            if pool.processors.load().is_empty() {
+                return Err(Error::ENOENT);
+            }
+            self.domains.insert(domain.clone())?;
+        }
         if let Err(error) = self.set_places_aside() {
             self.domains.remove(domain.id);
             return Err(error);
@@ -170,6 +178,7 @@ impl<M: Machine> Kernel<M> {
         if !begun {
             self.each_vcpu(domain, |vcpu| {
                 self.leave_queue(vcpu);
+                self.give_up_processor(vcpu);
                 self.cancel_deadlines(vcpu);
             });
         }

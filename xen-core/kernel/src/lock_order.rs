@@ -13,6 +13,7 @@ pub fn lock_order() -> LockOrder {
     /// Two domains' event channels, by id.
     const EVENT_CHANNELS: u32 = 3;
     let ranks = [
+        ("kernel::schedule::pool::PoolChange", 0),
         ("kernel::domain::Lifecycle", 1),
         // Domains::claims.
         ("u64", 2),
@@ -26,7 +27,7 @@ pub fn lock_order() -> LockOrder {
         ("kernel::timer::TimerQueue", 9),
         ("kernel::vcpu::Place", 10),
         // A processor's run queue.
-        ("alloc::collections::vec_deque::VecDeque", 11),
+        ("kernel::schedule::queue::RunQueue", 11),
         ("kernel::vcpu::InfoPlace", LEAVES),
         ("core::option::Option<kernel::vcpu::InfoPlace>", LEAVES),
         ("kernel::runstate::Runstate", LEAVES),

@@ -1,16 +1,16 @@
-//! Which vCPU runs where.
+//! Which vCPU runs where: the mechanism.
 //!
-//! Each processor has a run queue of its own, ordered by virtual run time: who has run least runs next, a waking vCPU
-//! gets a small credit for having slept, and a processor without work takes from the others' queues. Policies (weights,
-//! caps, pools) are a later step; this one is work-conserving and starves nobody.
+//! Each processor has a run queue of its own, in the order that its pool's policy gives ([`policy`]): [`fair`] shares by
+//! weight, [`pinned`] gives each vCPU a processor. A processor without work takes from the others' queues, and nobody is
+//! interrupted for the scheduler's sake while nobody else waits: each processor has one timer, set to what comes first of
+//! a slice's end, a cap's end and its vCPUs' deadlines.
 //!
 //! A vCPU's [`Place`] says where it is and changes only under its lock. No wake-up is lost: whoever ends a reason not to
 //! run does so before it looks at the place, and whoever takes a vCPU off its processor looks at the reasons after it
-//! took the place's lock.
+//! took the place's lock. Whatever a policy answers, a vCPU runs only if it may, where it may, and once.
 
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use machine::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use machine::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 use hypercall_abi::Error;
 use hypercall_abi::vcpu::runstate;
@@ -25,69 +25,116 @@ use crate::vcpu::{Place, stop};
 
 #[cfg(any(test, feature = "testing", debug_assertions))]
 mod audit;
-#[cfg(any(test, feature = "testing", debug_assertions))]
-pub(crate) use audit::may_run;
+mod cap;
+pub mod fair;
+mod name;
+mod pinned;
+pub mod policy;
+pub mod pool;
+mod processor_set;
+mod queue;
+pub mod share;
+mod virtual_time;
 
-/// How long a vCPU may keep a processor that another waits for.
-const SLICE: Nanoseconds = 10_000_000;
-/// How far behind the running one a waking vCPU must be to take its place at once.
-const GRANULARITY: Nanoseconds = 1_000_000;
-/// How much of its sleep counts in a waking vCPU's favour.
-const SLEEP_CREDIT: Nanoseconds = 5_000_000;
+pub(crate) use name::{Name, Owner, Waker};
+use policy::{Entering, Placement};
+pub use processor_set::{AtomicProcessorSet, MOST_PROCESSORS, ProcessorSet};
+use queue::RunQueue;
+pub(crate) use virtual_time::{Rate, VirtualTime};
+
 /// Interrupts that are served between two looks at what should run.
 const MOST_INTERRUPTS: usize = 64;
+/// Processors that are neighbours: they share a cache, or would, and look at each other's queues at each decision.
+pub const MOST_NEIGHBOURS: usize = 16;
 /// "No deadline" in an atomic.
 const NEVER: u64 = u64::MAX;
 
 /// A processor's part of the scheduler.
 pub struct Processor<M: Machine> {
-    queue: Lock<VecDeque<VcpuHandle<M>>>,
+    queue: Lock<RunQueue<M>>,
+    /// The turn of the first in the queue, and how fast its domain ages: for who looks without the lock. Valid while the
+    /// processor is among [`Kernel::waiting`].
+    head: AtomicU64,
+    head_rate: AtomicU64,
     /// Deadlines of vCPUs that were armed on this processor.
     pub(crate) timers: Lock<TimerQueue<M>>,
-    /// It waits for work.
-    idle: AtomicBool,
+    /// The pool it is in.
+    pub(crate) pool: AtomicU32,
+    /// Whom it belongs to, where each vCPU has a processor of its own.
+    owner: Owner,
+    /// Those that it looks at before all others, itself among them.
+    neighbours: ProcessorSet,
+    /// Which other neighbourhood it looks at next.
+    rotation: AtomicU32,
+    /// The vCPU that runs here.
+    running: Owner,
     /// The running vCPU should give way.
     reschedule: AtomicBool,
-    /// When the running vCPU's slice ends; [`NEVER`] while nobody waits for the processor.
+    /// When to look whether the running vCPU should give way; [`NEVER`] while nobody waits for the processor.
     slice_end: AtomicU64,
-    /// When the running vCPU began, later by what was done for others meanwhile.
+    /// When the running vCPU's domain has used its cap up.
+    cap_end: AtomicU64,
+    /// When the running vCPU began, and the same, later by what was done for others meanwhile.
+    began: AtomicU64,
     started: AtomicU64,
-    /// The virtual run time of the one that runs.
+    /// The age of the running vCPU's domain when it was last noted, and how fast it ages.
     current: AtomicU64,
-    /// The least virtual run time here, which only grows: where newcomers are placed.
+    rate: AtomicU64,
+    /// The running vCPU gives way to the next, whoever that is.
+    yielded: AtomicBool,
+    /// Since when somebody else wants this processor; [`NEVER`] while nobody does.
+    contested: AtomicU64,
+    /// When a neighbour last said that somebody waits there who could run here.
+    told: AtomicU64,
+    /// The age of those who compete here, which only grows: where newcomers are placed.
     floor: AtomicU64,
+    /// On whose behalf events are being sent from here.
+    sender: Owner,
     /// What the hardware timer is set to, so that it is not set again to the same.
     programmed: AtomicU64,
     /// Time without work.
     pub idle_time: AtomicU64,
 }
 
-impl<M: Machine> Default for Processor<M> {
-    fn default() -> Self {
+impl<M: Machine> Processor<M> {
+    /// One of `count` processors, in the first pool.
+    pub(crate) fn new(number: ProcessorId, count: usize) -> Self {
+        let first = number.saturating_sub(number % MOST_NEIGHBOURS);
+        let mut neighbours = ProcessorSet::EMPTY;
+        (first..first.saturating_add(MOST_NEIGHBOURS).min(count)).for_each(|other| neighbours.insert(other));
+        let atomic = AtomicU64::new;
         Processor {
-            queue: Lock::new(VecDeque::new()),
+            queue: Lock::new(RunQueue::new()),
+            head: atomic(0),
+            head_rate: atomic(0),
             timers: Lock::new(TimerQueue::default()),
-            idle: AtomicBool::new(false),
+            pool: AtomicU32::new(0),
+            owner: Owner::default(),
+            neighbours,
+            rotation: AtomicU32::new(0),
+            running: Owner::default(),
             reschedule: AtomicBool::new(false),
-            slice_end: AtomicU64::new(NEVER),
-            started: AtomicU64::new(0),
-            current: AtomicU64::new(0),
-            floor: AtomicU64::new(0),
-            programmed: AtomicU64::new(NEVER),
-            idle_time: AtomicU64::new(0),
+            slice_end: atomic(NEVER),
+            cap_end: atomic(NEVER),
+            began: atomic(0),
+            started: atomic(0),
+            current: atomic(0),
+            rate: atomic(0),
+            yielded: AtomicBool::new(false),
+            contested: atomic(NEVER),
+            told: atomic(NEVER),
+            floor: atomic(0),
+            sender: Owner::default(),
+            programmed: atomic(NEVER),
+            idle_time: atomic(0),
         }
     }
 }
 
 #[cfg(test)]
 impl<M: Machine> Processor<M> {
-    /// How many vCPUs can wait here without an allocation.
-    pub(crate) fn places(&self) -> usize {
-        self.queue.lock().capacity()
-    }
-
     /// From when on the running vCPU is accounted.
-    pub(crate) fn began(&self) -> Nanoseconds {
+    pub(crate) fn since(&self) -> Nanoseconds {
         self.started.load(Ordering::Relaxed)
     }
 }
@@ -95,10 +142,6 @@ impl<M: Machine> Processor<M> {
 /// Whether nothing keeps a vCPU from running.
 fn runnable<M: Machine>(vcpu: &VcpuHandle<M>) -> bool {
     vcpu.wants_to_run() && vcpu.domain().pauses.load(Ordering::SeqCst) == 0
-}
-
-fn may_run_on<M: Machine>(vcpu: &VcpuHandle<M>, processor: ProcessorId) -> bool {
-    processor >= 64 || vcpu.hard_affinity.load(Ordering::Relaxed) & (1 << processor) != 0
 }
 
 /// Numbers of processors come from the machine, which counted them before the kernel was made, and from our own records.
@@ -138,8 +181,7 @@ impl<M: Machine> Kernel<M> {
         let count = self.domains.vcpus();
         for processor in &self.processors {
             let mut queue = processor.queue.lock();
-            let missing = count.saturating_sub(queue.len());
-            queue.try_reserve(missing).map_err(|_| Error::ENOMEM)?;
+            queue.reserve(count).map_err(|_| Error::ENOMEM)?;
             drop(queue);
             let mut timers = processor.timers.lock();
             timers.reserve(count).map_err(|_| Error::ENOMEM)?;
@@ -178,93 +220,150 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// Should the running vCPU give way to one that waits here?
+    /// Should the running vCPU give way?
     fn check_preemption(&self) {
-        let here = self.here();
-        let Some(least) = here
-            .queue
-            .lock()
-            .iter()
-            .map(|v| v.virtual_runtime.load(Ordering::Relaxed))
-            .min()
-        else {
-            // Whoever waited has gone elsewhere: there is no slice to end.
-            here.slice_end.store(NEVER, Ordering::Relaxed);
-            return;
-        };
-        let now = self.machine.now();
-        let ran = now.saturating_sub(here.started.load(Ordering::Relaxed));
-        let current = here.current.load(Ordering::Relaxed).saturating_add(ran);
-        let slice_end = here.slice_end.load(Ordering::Relaxed);
-        if now >= slice_end || least.saturating_add(GRANULARITY) < current {
-            here.reschedule.store(true, Ordering::Relaxed);
-            // It has done its work: a deadline in the past would fire again at once.
-            here.slice_end.store(NEVER, Ordering::Relaxed);
-        } else if slice_end == NEVER {
-            here.slice_end.store(now.saturating_add(SLICE), Ordering::Relaxed);
-            self.program_timer();
-        }
+        let (here, now) = (self.machine.current(), self.machine.now());
+        self.check_cap(here, now);
+        self.policy_of(here).look(self, here, now);
     }
 
     /// Set this processor's timer to whatever comes first.
     pub(crate) fn program_timer(&self) {
         let here = self.here();
         let first = here.timers.lock().first().unwrap_or(NEVER);
-        let deadline = first.min(here.slice_end.load(Ordering::Relaxed));
+        let deadline = first
+            .min(here.slice_end.load(Ordering::Relaxed))
+            .min(here.cap_end.load(Ordering::Relaxed));
         if here.programmed.swap(deadline, Ordering::Relaxed) != deadline {
             self.machine.set_deadline((deadline != NEVER).then_some(deadline));
         }
     }
 
-    /// The next vCPU to run on this processor: its own queue's, else another's.
+    /// The next vCPU to run on this processor, by its policy. The one that this gives back may run here, and does from
+    /// here on, as all others see it.
     fn choose(&self, processor: ProcessorId) -> Option<VcpuHandle<M>> {
         loop {
-            let candidate = self
-                .take_from(processor, processor)
-                .or_else(|| self.steal(processor))?;
+            let candidate = self.policy_of(processor).pick(self, processor)?;
             let mut place = candidate.place.lock();
-            if runnable(&candidate) && may_run_on(&candidate, processor) {
+            let exhausted = candidate.domain().share.exhausted(self.machine.now());
+            if runnable(&candidate) && self.may_run_on(&candidate, processor) && exhausted.is_none() {
                 *place = Place::Running(processor);
                 drop(place);
                 return Some(candidate);
             }
+            if exhausted.is_some() {
+                candidate.stops.fetch_or(stop::CAPPED, Ordering::SeqCst);
+            }
             self.rest(&candidate, &mut place, self.machine.now());
             drop(place);
+            if let Some(until) = exhausted {
+                self.wait_for_renewal(&candidate, until);
+            }
             // It may have become runnable again, or may run elsewhere.
             self.reconsider(&candidate);
         }
     }
 
-    fn take_from(&self, queue: ProcessorId, processor: ProcessorId) -> Option<VcpuHandle<M>> {
-        let mut queue = self.processor(queue).queue.lock();
-        let (index, _) = (0..queue.len())
-            .zip(queue.iter())
-            .filter(|(_, vcpu)| may_run_on(vcpu, processor))
-            .min_by_key(|(_, vcpu)| vcpu.virtual_runtime.load(Ordering::Relaxed))?;
-        queue.remove(index)
+    /// Change a queue, and say at the same time whether somebody waits in it, and who is first.
+    fn change_queue<R>(&self, number: ProcessorId, change: impl FnOnce(&mut RunQueue<M>) -> R) -> R {
+        let there = self.processor(number);
+        let mut queue = there.queue.lock();
+        let result = change(&mut queue);
+        queue.refresh(self.machine.now(), self.pool_of(number).competition());
+        let waits = match queue.first() {
+            Some((head, rate)) => {
+                there.head.store(head.0, Ordering::Relaxed);
+                there.head_rate.store(rate.0, Ordering::Relaxed);
+                true
+            }
+            None => false,
+        };
+        // This processor's membership changes under its queue's lock only.
+        match (waits, self.waiting.contains(number)) {
+            (true, false) => self.waiting.insert(number),
+            (false, true) => {
+                self.waiting.remove(number);
+            }
+            _ => {}
+        }
+        result
     }
 
-    fn steal(&self, processor: ProcessorId) -> Option<VcpuHandle<M>> {
-        let after = processor.saturating_add(1)..self.processors.len();
-        let mut others = after.chain(0..processor);
-        others.find_map(|other| self.take_from(other, processor))
+    /// The first that waits for a processor: its turn, and how fast its domain ages. A look without the lock.
+    fn head(&self, number: ProcessorId) -> Option<(VirtualTime, Rate)> {
+        if !self.waiting.contains(number) {
+            return None;
+        }
+        let there = self.processor(number);
+        let head = VirtualTime(there.head.load(Ordering::Relaxed));
+        Some((head, Rate(there.head_rate.load(Ordering::Relaxed))))
+    }
+
+    /// Where the first that waits for a processor may run.
+    fn head_allowed(&self, number: ProcessorId) -> Option<ProcessorSet> {
+        let queue = self.processor(number).queue.lock();
+        queue.iter().next().map(|vcpu| self.allowed(vcpu))
+    }
+
+    /// Take the first that waits here.
+    fn take_own(&self, here: ProcessorId) -> Option<VcpuHandle<M>> {
+        self.head(here)?;
+        self.change_queue(here, |queue| {
+            queue.refresh(self.machine.now(), self.pool_of(here).competition());
+            queue.pop()
+        })
+    }
+
+    /// Take the first of those that wait for another processor, may run here, and are wanted.
+    fn fetch_waiting(
+        &self,
+        queue: ProcessorId,
+        here: ProcessorId,
+        wanted: impl Fn(VirtualTime, &VcpuHandle<M>) -> bool,
+    ) -> Option<VcpuHandle<M>> {
+        self.change_queue(queue, |waiting| {
+            waiting.refresh(self.machine.now(), self.pool_of(here).competition());
+            waiting.take(|turn, vcpu| self.may_run_on(vcpu, here) && wanted(turn, vcpu))
+        })
+    }
+
+    /// The processors of its pool that a processor looks at: its neighbours, and another neighbourhood each time.
+    fn reach(&self, here: ProcessorId) -> ProcessorSet {
+        let processor = self.processor(here);
+        let neighbourhoods = self.processors.len().div_ceil(MOST_NEIGHBOURS).max(1);
+        let mut reach = processor.neighbours;
+        if neighbourhoods > 1 {
+            let next = processor.rotation.fetch_add(1, Ordering::Relaxed) as usize;
+            let first = (next % neighbourhoods).saturating_mul(MOST_NEIGHBOURS);
+            if let Some(other) = self.processors.get(first) {
+                reach = reach.or(&other.neighbours);
+            }
+        }
+        reach.and(&self.pool_of(here).processors.glance())
+    }
+
+    /// The processor that belongs to a vCPU, where each has one.
+    fn owned_by(&self, vcpu: &VcpuHandle<M>) -> Option<ProcessorId> {
+        let home = vcpu.home.load(Ordering::SeqCst) as usize;
+        let processor = self.processors.get(home)?;
+        (processor.owner.get() == Some(Name::of(vcpu))).then_some(home)
     }
 
     fn run_vcpu(&self, processor: ProcessorId, vcpu: &VcpuHandle<M>) {
         let here = self.processor(processor);
+        let policy = self.policy_of(processor);
         let begin = self.machine.now();
-        let waiting = self.call_others(here);
+        self.call_others(processor);
         here.reschedule.store(false, Ordering::Relaxed);
-        let slice_end = if waiting {
-            begin.saturating_add(SLICE)
-        } else {
-            NEVER
-        };
-        here.slice_end.store(slice_end, Ordering::Relaxed);
+        here.began.store(begin, Ordering::Relaxed);
         here.started.store(begin, Ordering::Relaxed);
-        let runtime = vcpu.virtual_runtime.load(Ordering::Relaxed);
-        here.current.store(runtime, Ordering::Relaxed);
-        here.floor.fetch_max(runtime, Ordering::Relaxed);
+        let cap_end = vcpu.domain().share.allowance(begin);
+        here.cap_end.store(
+            cap_end.map_or(NEVER, |time| begin.saturating_add(time)),
+            Ordering::Relaxed,
+        );
+        policy.begin(self, processor, vcpu, begin);
+        here.running.set(Some(Name::of(vcpu)));
         vcpu.last_processor.store(processor as u32, Ordering::Relaxed);
         self.program_timer();
         self.change_runstate(vcpu, runstate::RUNNING, begin);
@@ -280,33 +379,36 @@ impl<M: Machine> Kernel<M> {
 
         let end = self.machine.now();
         // What was done for others meanwhile counts as this one's time on the processor, and not in its share.
-        let share = end.saturating_sub(here.started.load(Ordering::Relaxed));
-        vcpu.virtual_runtime.fetch_add(share, Ordering::Relaxed);
-        vcpu.domain()
-            .cpu_time
-            .fetch_add(end.saturating_sub(begin), Ordering::Relaxed);
-        here.slice_end.store(NEVER, Ordering::Relaxed);
+        here.running.set(None);
+        policy.end(self, processor, vcpu, end);
+        here.cap_end.store(NEVER, Ordering::Relaxed);
+        let time = end.saturating_sub(begin);
+        vcpu.domain().cpu_time.fetch_add(time, Ordering::Relaxed);
+        self.spend_cap(vcpu, time, end);
         self.put_away(vcpu, end);
     }
 
-    /// Whether vCPUs wait here. A processor that was called for one of them may have chosen another, and gives the call on.
-    fn call_others(&self, here: &Processor<M>) -> bool {
-        let queue = here.queue.lock();
-        let idle = self
-            .processors
-            .iter()
-            .any(|processor| processor.idle.load(Ordering::Relaxed));
-        let called = if idle {
-            queue.iter().find_map(|vcpu| self.claim_idle(vcpu))
-        } else {
-            None
-        };
-        let waiting = !queue.is_empty();
+    /// A processor that was called for a vCPU may have chosen another, and gives the call on.
+    fn call_others(&self, here: ProcessorId) {
+        if self.head(here).is_none() || self.idle.glance().is_empty() {
+            return;
+        }
+        let queue = self.processor(here).queue.lock();
+        let called = queue.iter().find_map(|vcpu| self.claim_idle(vcpu));
         drop(queue);
         if let Some(called) = called {
             self.machine.kick(called);
         }
-        waiting
+    }
+
+    /// Do something that may wake others in the name of a vCPU that runs here: what the control domain then does is that
+    /// one's doing ([`fair`]).
+    pub(crate) fn on_behalf_of<R>(&self, vcpu: &VcpuHandle<M>, act: impl FnOnce() -> R) -> R {
+        let sender = &self.here().sender;
+        sender.set(Some(Name::of(vcpu)));
+        let result = act();
+        sender.set(None);
+        result
     }
 
     /// Whether the vCPU that runs here should stop running now.
@@ -314,7 +416,7 @@ impl<M: Machine> Kernel<M> {
         let here = self.here();
         here.reschedule.load(Ordering::Relaxed)
             || !runnable(vcpu)
-            || !may_run_on(vcpu, self.machine.current())
+            || !self.may_run_on(vcpu, self.machine.current())
     }
 
     /// Time that was spent on this processor for a vCPU: its own, and not that of the one that runs here.
@@ -323,16 +425,15 @@ impl<M: Machine> Kernel<M> {
         if *vcpu.place.lock() == Place::Running(current) {
             return;
         }
-        vcpu.virtual_runtime.fetch_add(time, Ordering::Relaxed);
+        let share = &vcpu.domain().share;
+        share.grow_older(share.rate().virtual_of(time));
         self.processor(current).started.fetch_add(time, Ordering::Relaxed);
     }
 
-    /// Make the vCPU that runs here give way after this exit.
-    pub(crate) fn yield_now(&self) {
-        let here = self.here();
-        if !here.queue.lock().is_empty() {
-            here.reschedule.store(true, Ordering::Relaxed);
-        }
+    /// The vCPU that runs here gives way after this exit, if anybody waits.
+    pub(crate) fn yield_now(&self, vcpu: &VcpuHandle<M>) {
+        let here = self.machine.current();
+        self.policy_of(here).yields(self, here, vcpu);
     }
 
     /// A vCPU leaves its processor: to a queue, if it still wants to run.
@@ -341,7 +442,7 @@ impl<M: Machine> Kernel<M> {
         // The state is noted while the place is held: who takes the vCPU on notes the next one after this.
         if runnable(vcpu) {
             self.change_runstate(vcpu, runstate::RUNNABLE, now);
-            let target = self.enqueue(vcpu, &mut place);
+            let target = self.enqueue(vcpu, &mut place, Entering::Preempted);
             drop(place);
             if target != self.machine.current() {
                 self.machine.kick(target);
@@ -353,10 +454,16 @@ impl<M: Machine> Kernel<M> {
 
     /// A vCPU that may not run is in no queue and on no processor from here on.
     fn rest(&self, vcpu: &VcpuHandle<M>, place: &mut Place, now: Nanoseconds) {
+        if *place != Place::Off && vcpu.domain().share.leaves() {
+            self.count_competing(vcpu.domain(), false);
+        }
         *place = Place::Off;
-        let blocked = vcpu.stops.load(Ordering::SeqCst) & (stop::BLOCKED | stop::POLLING) != 0;
-        let state = if blocked {
+        let stops = vcpu.stops.load(Ordering::SeqCst);
+        let state = if stops & (stop::BLOCKED | stop::POLLING) != 0 {
             runstate::BLOCKED
+        } else if stops == stop::CAPPED && vcpu.pauses.load(Ordering::SeqCst) == 0 {
+            // It would run: as Xen tells it.
+            runstate::RUNNABLE
         } else {
             runstate::OFFLINE
         };
@@ -367,30 +474,31 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn leave_queue(&self, vcpu: &VcpuHandle<M>) {
         let mut place = vcpu.place.lock();
         let Place::Queued(queue) = *place else { return };
-        let mut there = self.processor(queue).queue.lock();
-        let mut entries = (0..there.len()).zip(there.iter());
         // Not there: a processor has just taken it, and sees that it may not run as soon as we let go.
-        let Some((index, _)) = entries.find(|(_, other)| *other == vcpu) else {
+        let Some(entry) = self.change_queue(queue, |queue| queue.take(|_, other| other == vcpu)) else {
             return;
         };
-        let entry = there.remove(index);
-        drop(there);
         self.rest(vcpu, &mut place, self.machine.now());
         drop(place);
         drop(entry);
     }
 
     /// Put a vCPU into the queue where it should run. Returns the processor to be told.
-    fn enqueue(&self, vcpu: &VcpuHandle<M>, place: &mut Place) -> ProcessorId {
-        let (target, claimed) = self.best_processor(vcpu);
-        let there = self.processor(target);
-        let floor = there.floor.load(Ordering::Relaxed);
-        let runtime = vcpu.virtual_runtime.load(Ordering::Relaxed);
-        // Queues of different processors run at different virtual speeds: what carries over is bounded both ways.
-        let adjusted = runtime.clamp(floor.saturating_sub(SLEEP_CREDIT), floor.saturating_add(SLICE));
-        vcpu.virtual_runtime.store(adjusted, Ordering::Relaxed);
-        *place = Place::Queued(target);
-        there.queue.lock().push_back(vcpu.clone());
+    fn enqueue(&self, vcpu: &VcpuHandle<M>, place: &mut Place, entering: Entering) -> ProcessorId {
+        if *place == Place::Off && vcpu.domain().share.joins() {
+            self.count_competing(vcpu.domain(), true);
+        }
+        let policy = self.policy_for(vcpu.domain());
+        let wanted = policy.place(self, vcpu);
+        let known = wanted.processor < self.processors.len();
+        let Placement { processor, claimed } = Placement {
+            processor: if known { wanted.processor } else { 0 },
+            claimed: known && wanted.claimed,
+        };
+        let turn = policy.turn(self, vcpu, processor, entering);
+        *place = Place::Queued(processor);
+        let now = self.machine.now();
+        self.change_queue(processor, |queue| queue.insert(turn, now, vcpu.clone()));
         if !claimed {
             // Nobody idled when we chose. Who began to since did not see this entry, and we did not see it idle: one of
             // us must, or the vCPU would wait for a slice's end beside an idle processor.
@@ -399,54 +507,47 @@ impl<M: Machine> Kernel<M> {
                 self.machine.kick(idle);
             }
         }
-        target
+        processor
     }
 
-    /// A processor that idles and where the vCPU may run, the one where it last ran first. It is taken for the vCPU: no
-    /// other finds it idle.
+    /// A processor that idles and where the vCPU may run: where it last ran, else where it would rather, else a neighbour
+    /// of that, else any. It is taken for the vCPU: no other finds it idle.
     fn claim_idle(&self, vcpu: &VcpuHandle<M>) -> Option<ProcessorId> {
-        let last = vcpu.last_processor.load(Ordering::Relaxed) as usize;
-        let all = 0..self.processors.len();
-        all.contains(&last)
-            .then_some(last)
-            .into_iter()
-            .chain(all)
-            .find(|&candidate| {
-                let idle = &self.processor(candidate).idle;
-                may_run_on(vcpu, candidate) && idle.swap(false, Ordering::SeqCst)
-            })
-    }
-
-    /// Where a vCPU should run: on a processor that idles, else where it last ran. Says whether it idled.
-    fn best_processor(&self, vcpu: &VcpuHandle<M>) -> (ProcessorId, bool) {
-        if let Some(idle) = self.claim_idle(vcpu) {
-            return (idle, true);
+        let idle = self.idle.load();
+        if idle.is_empty() {
+            return None;
         }
+        let idle = idle.and(&self.allowed(vcpu));
         let last = vcpu.last_processor.load(Ordering::Relaxed) as usize;
-        let count = self.processors.len();
-        if last < count && may_run_on(vcpu, last) {
-            return (last, false);
-        }
-        let allowed = (0..count).find(|&candidate| may_run_on(vcpu, candidate));
-        (allowed.unwrap_or(0), false)
-    }
-
-    fn idle(&self, processor: ProcessorId) {
-        let here = self.processor(processor);
-        here.idle.store(true, Ordering::SeqCst);
-        // Whoever queued before it saw us idle did not kick: look once more.
-        let work = self.processors.iter().any(|other| {
-            let queue = other.queue.lock();
-            queue.iter().any(|vcpu| may_run_on(vcpu, processor))
+        let near = self
+            .processors
+            .get(last)
+            .map_or(ProcessorSet::EMPTY, |processor| processor.neighbours);
+        let preferred = idle.and(&vcpu.soft_affinity.glance());
+        let sets = [preferred, preferred.and(&near), preferred, idle.and(&near), idle];
+        let mut candidates = (0..).zip(sets).flat_map(|(turn, set)| {
+            let only_last = turn == 0;
+            set.iter()
+                .filter(move |&candidate| !only_last || candidate == last)
         });
-        if !work {
-            self.program_timer();
-            let begin = self.machine.now();
-            self.machine.wait();
-            here.idle_time
-                .fetch_add(self.machine.now().saturating_sub(begin), Ordering::Relaxed);
+        candidates.find(|&candidate| self.idle.remove(candidate))
+    }
+
+    /// Nothing to run: say so, look once more, and wait.
+    fn idle(&self, processor: ProcessorId) {
+        self.idle.insert(processor);
+        // Whoever queued before it saw us idle did not kick.
+        if let Some(vcpu) = self.choose(processor) {
+            self.idle.remove(processor);
+            return self.run_vcpu(processor, &vcpu);
         }
-        here.idle.store(false, Ordering::SeqCst);
+        self.program_timer();
+        let begin = self.machine.now();
+        self.machine.wait();
+        self.processor(processor)
+            .idle_time
+            .fetch_add(self.machine.now().saturating_sub(begin), Ordering::Relaxed);
+        self.idle.remove(processor);
     }
 
     /// Something happened that this vCPU waits for, or that it must look at: end its block, and make it look if it runs.
@@ -456,6 +557,9 @@ impl<M: Machine> Kernel<M> {
             .fetch_and(!(stop::BLOCKED | stop::POLLING), Ordering::SeqCst);
         // An interrupt ends a poll as well: the guest may poll for what its handler must do first.
         if before & (stop::BLOCKED | stop::POLLING) != 0 {
+            let sender = self.here().sender.own();
+            let another = sender.filter(|sender| sender.domain != vcpu.domain_id);
+            vcpu.waker.note(another, fair::MOST_ON_BEHALF);
             self.reconsider(vcpu);
         } else {
             self.make_look(vcpu);
@@ -479,7 +583,7 @@ impl<M: Machine> Kernel<M> {
             return;
         }
         self.change_runstate(vcpu, runstate::RUNNABLE, self.machine.now());
-        let target = self.enqueue(vcpu, &mut place);
+        let target = self.enqueue(vcpu, &mut place, Entering::Woken);
         drop(place);
         if target == self.machine.current() {
             self.check_preemption();
@@ -493,15 +597,13 @@ impl<M: Machine> Kernel<M> {
     pub fn place_again(&self, vcpu: &VcpuHandle<M>) {
         let mut place = vcpu.place.lock();
         match *place {
-            Place::Queued(queue) if !may_run_on(vcpu, queue) => {
-                let mut there = self.processor(queue).queue.lock();
-                let mut entries = (0..there.len()).zip(there.iter());
+            Place::Queued(queue) if !self.may_run_on(vcpu, queue) => {
                 // Not there: a processor has just taken it, and looks at where it may run as soon as we let go.
-                let Some((index, _)) = entries.find(|(_, other)| *other == vcpu) else {
+                let Some(entry) = self.change_queue(queue, |queue| queue.take(|_, other| other == vcpu))
+                else {
                     return;
                 };
-                drop(there.remove(index));
-                drop(there);
+                drop(entry);
                 self.rest(vcpu, &mut place, self.machine.now());
                 drop(place);
                 self.reconsider(vcpu);

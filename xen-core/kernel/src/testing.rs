@@ -39,6 +39,7 @@ pub fn kernel_on(configuration: &Configuration) -> TestKernel {
 /// Limits as a toolstack sets them.
 pub fn configuration(vcpus: u32, privileged: bool) -> DomainConfig {
     DomainConfig {
+        pool: 0,
         handle: [0; 16],
         max_vcpus: vcpus,
         max_event_port: 1023,

@@ -10,6 +10,7 @@ use machine::{Machine, Nanoseconds, ProcessorId};
 
 use crate::lapic::LocalApic;
 use crate::runstate::Runstate;
+use crate::schedule::{AtomicProcessorSet, ProcessorSet, Waker};
 
 /// Size of `vcpu_info`.
 pub const VCPU_INFO_SIZE: usize = 64;
@@ -37,6 +38,8 @@ pub mod stop {
     pub const POLLING: u32 = 1 << 2;
     /// The domain has shut down or crashed.
     pub const SHUTDOWN: u32 = 1 << 3;
+    /// Its domain has had what its cap allows in this period.
+    pub const CAPPED: u32 = 1 << 4;
 }
 
 /// Where a vCPU is, as the scheduler sees it.
@@ -63,6 +66,8 @@ pub struct Deadlines {
     pub poll: Option<Nanoseconds>,
     /// The local APIC's timer.
     pub apic: Option<Nanoseconds>,
+    /// The beginning of the next period of a domain's cap.
+    pub renewal: Option<Nanoseconds>,
     /// In which processor's queue it is entered, and for when.
     pub queued: Option<(ProcessorId, Nanoseconds)>,
 }
@@ -70,7 +75,7 @@ pub struct Deadlines {
 impl Deadlines {
     /// The earliest of them.
     pub fn earliest(&self) -> Option<Nanoseconds> {
-        [self.singleshot, self.periodic, self.poll, self.apic]
+        [self.singleshot, self.periodic, self.poll, self.apic, self.renewal]
             .into_iter()
             .flatten()
             .min()
@@ -93,8 +98,10 @@ pub struct Vcpu<M: Machine> {
     pub place: Lock<Place>,
     /// The processor it last ran on.
     pub last_processor: AtomicU32,
-    /// Virtual run time, by which the scheduler chooses.
-    pub virtual_runtime: AtomicU64,
+    /// The processor that is its own, under a policy that gives each vCPU one; all ones is none.
+    pub home: AtomicU32,
+    /// Who woke it last.
+    pub(crate) waker: Waker,
     /// Where its `vcpu_info` lies.
     pub info: Lock<InfoPlace>,
     /// The local APIC.
@@ -110,10 +117,10 @@ pub struct Vcpu<M: Machine> {
     pub runstate: Lock<Runstate>,
     /// Exits by kind.
     pub exits: [AtomicU64; machine::virtual_cpu::EXIT_KINDS],
-    /// Hard affinity (a bit for each of the first 64 processors); all ones is everywhere.
-    pub hard_affinity: AtomicU64,
-    /// Soft affinity: recorded and answered.
-    pub soft_affinity: AtomicU64,
+    /// Hard affinity: the processors that it may run on, of its pool's.
+    pub hard_affinity: AtomicProcessorSet,
+    /// Soft affinity: those of them that it would rather run on.
+    pub soft_affinity: AtomicProcessorSet,
     /// Copies of `vcpu_time_info` that the guest asked for elsewhere.
     pub time_area: Lock<Option<InfoPlace>>,
     /// It has been given a state to start from.
@@ -148,7 +155,8 @@ impl<M: Machine> Vcpu<M> {
             pauses: AtomicU32::new(0),
             place: Lock::new(Place::Off),
             last_processor: AtomicU32::new(0),
-            virtual_runtime: AtomicU64::new(0),
+            home: AtomicU32::new(u32::MAX),
+            waker: Waker::default(),
             info: Lock::new(InfoPlace {
                 page,
                 offset,
@@ -160,8 +168,8 @@ impl<M: Machine> Vcpu<M> {
             polling: AtomicU32::new(0),
             runstate: Lock::new(Runstate::new(machine.now())),
             exits: [const { AtomicU64::new(0) }; machine::virtual_cpu::EXIT_KINDS],
-            hard_affinity: AtomicU64::new(u64::MAX),
-            soft_affinity: AtomicU64::new(u64::MAX),
+            hard_affinity: AtomicProcessorSet::new(ProcessorSet::ALL),
+            soft_affinity: AtomicProcessorSet::new(ProcessorSet::ALL),
             time_area: Lock::new(None),
             initialised: machine::sync::atomic::AtomicBool::new(false),
             nmi_pending: machine::sync::atomic::AtomicBool::new(false),

@@ -18,14 +18,14 @@ impl Model {
         }
     }
 
-    fn all_processors(&self) -> u64 {
+    pub(super) fn all_processors(&self) -> u64 {
         u64::MAX >> (64 - self.told.processors.min(64))
     }
 
     pub(super) fn set_affinity(&mut self, number: u16, wanted: &VcpuAffinity) -> Result<(), Error> {
         self.existing_vcpu(number, wanted.vcpu)?;
         let [hard_meant, soft_meant] = meant(wanted)?;
-        let online = self.all_processors();
+        let online = self.processors_of(number);
         let hard = if hard_meant {
             Some(self.read_bitmap(&wanted.hard)?)
         } else {
@@ -69,11 +69,13 @@ impl Model {
         if bitmap.nr_bits > MOST_BITS {
             return Err(Error::EINVAL);
         }
-        let mut bytes = [0; 8];
-        let length = (bitmap.nr_bits.div_ceil(8) as usize).min(8);
+        // As many as there can ever be, of which this machine has no more than 64.
+        let mut bytes = [0; 32];
+        let length = (bitmap.nr_bits.div_ceil(8) as usize).min(bytes.len());
         self.read_bytes(bitmap.bitmap.address(), &mut bytes[..length])?;
         let known = u64::MAX.checked_shr(64 - bitmap.nr_bits.min(64)).unwrap_or(0);
-        Ok(u64::from_le_bytes(bytes) & known)
+        let first = bytes.first_chunk().copied().unwrap_or_default();
+        Ok(u64::from_le_bytes(first) & known)
     }
 
     pub(super) fn write_bitmap(&self, bitmap: &ControlBitmap, bits: u64) -> Result<(), Error> {

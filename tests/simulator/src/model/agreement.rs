@@ -57,6 +57,7 @@ impl<'k> Agreement<'k> {
             unjudged: BTreeMap::new(),
         };
         agreement.model.told = told(kernel);
+        agreement.model.pools = super::pools::at_the_start(agreement.model.told.processors);
         agreement.tell();
         for core in domains(kernel) {
             agreement.take_in(&core);

@@ -2,13 +2,12 @@
 
 use hypercall_abi::domctl::{
     AddressSize, CreateDomain, DomainInfo, Domctl, GRANT_VERSION_MASK, INTERFACE_VERSION,
-    INVALID_MAX_VCPU_ID, MaxMemory, MaxVcpus, NodeAffinity, PagingMempool, SchedCredit, SchedulerOp,
-    SendTrigger, SetDomainHandle, TscInfo, VcpuInfo, create_flag, info_flag, op, scheduler,
-    scheduler_command, trigger,
+    INVALID_MAX_VCPU_ID, MaxMemory, MaxVcpus, NodeAffinity, PagingMempool, SendTrigger, SetDomainHandle,
+    TscInfo, VcpuInfo, create_flag, info_flag, op, trigger,
 };
 use hypercall_abi::vcpu::runstate;
 use hypercall_abi::xen::{ArchDomainConfig, emulation};
-use hypercall_abi::{DomainId, Error, payload};
+use hypercall_abi::{DomainId, Error};
 
 use super::domain::{Domain, PARAMETERS};
 use super::event_channel::Events;
@@ -21,7 +20,7 @@ const MOST_VCPUS: u32 = 128;
 const MOST_PAUSES: u32 = 255;
 
 /// Whether the argument's structure is written back.
-type Handled = Result<bool, Refusal>;
+pub(super) type Handled = Result<bool, Refusal>;
 
 impl Model {
     pub(super) fn domctl(&mut self, [argument, ..]: [u64; 6]) -> Answer {
@@ -99,7 +98,7 @@ impl Model {
                 }
             }
             op::GET_NODE_AFFINITY => self.write_bitmap(&request.view::<NodeAffinity>().nodes, 1)?,
-            op::SCHEDULER_OP => return scheduler_op(request),
+            op::SCHEDULER_OP => return self.scheduler_op(number, request),
             op::SET_PAGING_MEMPOOL_SIZE => {
                 let PagingMempool { bytes } = request.view();
                 if bytes % 4096 != 0 || bytes >> 44 != 0 {
@@ -183,15 +182,16 @@ impl Model {
         {
             return Err(Error::EINVAL);
         }
-        if wanted.cpupool_id != 0 {
-            return Err(Error::ENOENT);
-        }
         if !(1..=2).contains(&version) || wanted.grant_options != version {
             return Err(Error::EINVAL);
         }
         if wanted.max_grant_frames == 0 || wanted.max_grant_frames > 1024 || wanted.max_maptrack_frames > 4096
         {
             return Err(Error::EINVAL);
+        }
+        let pool = self.pools.get(&wanted.cpupool_id);
+        if pool.is_none_or(|pool| pool.processors == 0) {
+            return Err(Error::ENOENT);
         }
         // The answer has its place, or nothing is made.
         self.write(argument, request)?;
@@ -270,6 +270,8 @@ impl Model {
             shutdown: None,
             shutdown_code: None,
             paging_pool: 0,
+            share: (256, 0),
+            pool: 0,
             tsc_mode: 0,
             address_bits: 0,
         }
@@ -316,6 +318,7 @@ impl Model {
             number_of_online_vcpus: up.len() as u32,
             max_vcpu_id: domain.allotted.checked_sub(1).unwrap_or(INVALID_MAX_VCPU_ID),
             handle: domain.handle,
+            cpupool: domain.pool,
             guest_physical_address_bits: domain.address_bits,
             arch_config: ArchDomainConfig {
                 emulation_flags: emulation::LAPIC | devices,
@@ -323,25 +326,5 @@ impl Model {
             },
             ..DomainInfo::default()
         }
-    }
-}
-
-/// Every domain has the same share: that is answered and may be set.
-fn scheduler_op(request: &mut Domctl) -> Handled {
-    let share = SchedCredit { weight: 256, cap: 0 };
-    let mut wanted: SchedulerOp = request.view();
-    if wanted.scheduler != scheduler::CREDIT2 {
-        return Err(Error::EINVAL.into());
-    }
-    match wanted.command {
-        scheduler_command::GET_INFO => {
-            payload::write(&mut wanted.parameters, &share);
-            request.set_view(&wanted);
-            Ok(true)
-        }
-        scheduler_command::PUT_INFO if payload::read::<SchedCredit, 2>(&wanted.parameters) == share => {
-            Ok(false)
-        }
-        _ => Err(Error::EOPNOTSUPP.into()),
     }
 }

@@ -56,6 +56,10 @@ pub struct Domain {
     pub shutdown: Option<u8>,
     /// The reason it announced.
     pub shutdown_code: Option<u8>,
+    /// Weight and cap.
+    pub share: (u16, u16),
+    /// Its pool of processors.
+    pub pool: u32,
     /// Bytes of paging pool asked for.
     pub paging_pool: u64,
     /// TSC mode asked for.

@@ -37,6 +37,7 @@ impl Agreement<'_> {
         domain.parameters = *core.hvm_parameters.lock();
         domain.pauses = core.pauses.load(Ordering::SeqCst);
         domain.toolstack_pauses = core.toolstack_pauses.load(Ordering::SeqCst);
+        domain.pool = core.pool.load(Ordering::SeqCst);
         domain.address_bits = core.cpu_policy.lock().address_bits() as u8;
         domain.memory_map = core
             .memory_map

@@ -25,6 +25,7 @@ mod memory;
 mod pending;
 mod placement;
 mod play;
+mod pools;
 mod reservation;
 mod scheduling;
 mod script;
@@ -127,6 +128,8 @@ pub struct Model {
     pub told: Told,
     /// All domains, by number.
     pub domains: BTreeMap<u16, Domain>,
+    /// Pools of processors, by number.
+    pub pools: BTreeMap<u32, Pool>,
     /// All pages.
     pub house: Rc<House>,
     caller: Caller,
@@ -134,6 +137,8 @@ pub struct Model {
     births: u64,
     births_seen: u64,
 }
+
+use pools::Pool;
 
 impl Model {
     /// Make one whole hypercall. `None`: the model does not judge it; [`Model::why_not`] says why.

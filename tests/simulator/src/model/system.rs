@@ -5,8 +5,8 @@ use hypercall_abi::console::op as console;
 use hypercall_abi::domctl::scheduler;
 use hypercall_abi::platform::{self, PhysicalCpuInfo, PlatformOp, SetTime32, SetTime64, cpu_flag};
 use hypercall_abi::sysctl::{
-    AvailableHeap, CpuInfo, CpuTopology, CpuTopologyInfo, CpupoolOp, GetCpuInfo, GetDomainInfoList,
-    INTERFACE_VERSION, MemoryInfo, NumaInfo, SchedulerId, Sysctl, cpupool, op,
+    AvailableHeap, CpuInfo, CpuTopology, CpuTopologyInfo, GetCpuInfo, GetDomainInfoList, INTERFACE_VERSION,
+    MemoryInfo, NumaInfo, SchedulerId, Sysctl, op,
 };
 
 use super::{Answer, DONE, Model, Refusal};
@@ -77,19 +77,12 @@ impl Model {
                 request.set_view(&wanted);
             }
             op::CPUPOOL_OP => {
-                let mut wanted: CpupoolOp = request.view();
-                match wanted.operation {
-                    cpupool::INFO if wanted.pool != 0 => return Err(Error::ENOENT.into()),
-                    cpupool::INFO => {
-                        let all = u64::MAX >> (64 - self.told.processors.min(64));
-                        self.write_bitmap(&wanted.cpus, all)?;
-                        wanted.scheduler = scheduler::CREDIT2;
-                        wanted.number_of_domains = self.domains.len() as u32;
-                    }
-                    cpupool::FREE_INFO => self.write_bitmap(&wanted.cpus, 0)?,
-                    _ => return Err(Error::EOPNOTSUPP.into()),
-                }
-                request.set_view(&wanted);
+                let told = self.cpupool_op(argument, &request)?;
+                request.set_view(&told);
+            }
+            op::SCHEDULER_OP => {
+                let told = self.pool_scheduler_op(request.view())?;
+                request.set_view(&told);
             }
             _ => return Err(Error::ENOSYS.into()),
         }

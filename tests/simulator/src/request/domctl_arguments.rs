@@ -2,7 +2,7 @@
 
 use hypercall_abi::domctl::{
     CpuPolicy, CreateDomain, Domctl, HvmContext, MaxMemory, MaxVcpus, NodeAffinity, PagingMempool,
-    SchedCredit, SchedulerOp, SendTrigger, SetDomainHandle, TscInfo, VcpuAffinity, VcpuInfo, affinity_flag,
+    SchedCredit2, SchedulerOp, SendTrigger, SetDomainHandle, TscInfo, VcpuAffinity, VcpuInfo, affinity_flag,
     create_flag, op, scheduler, scheduler_command, trigger,
 };
 use hypercall_abi::hvm::save::{Cpu, Descriptor, Header, MAGIC, Mtrr, VERSION, kind};
@@ -59,8 +59,9 @@ pub fn create(maker: &mut Maker<'_>, vcpus: u32) -> Domctl {
     let frames = maker.numbers.pick(&[-1, 1, 4, 1024]);
     let max_maptrack_frames = maker.number(frames as u64) as i32;
     let grant_options = maker.number32(1);
-    let (iommu_options, vmtrace_size, cpupool_id) =
-        (maker.zero() as u32, maker.zero() as u32, maker.zero() as u32);
+    let (iommu_options, vmtrace_size) = (maker.zero() as u32, maker.zero() as u32);
+    let pool = maker.numbers.pick(&[0, 0, 0, 0, 0, 0, 1]);
+    let cpupool_id = maker.number32(pool);
     let emulation_flags = maker.number32(emulation::LAPIC);
     request.set_view(&CreateDomain {
         handle: (u128::from(maker.numbers.next()) << 64 | 0x5eed).to_le_bytes(),
@@ -200,16 +201,24 @@ pub fn bitmap(maker: &mut Maker<'_>, bits: u64) -> ControlBitmap {
 }
 
 fn scheduling(maker: &mut Maker<'_>, request: &mut Domctl) {
-    let share = SchedCredit {
-        weight: maker.number(256) as u16,
-        cap: maker.zero() as u16,
+    let weight = maker.numbers.pick(&[256, 256, 1, 16, 512, 2048, 65535]);
+    let cap = maker.numbers.pick(&[0, 0, 0, 1, 25, 50, 100, 150]);
+    let share = SchedCredit2 {
+        weight: maker.number(weight) as u16,
+        cap: maker.number(cap) as u16,
     };
     let valid = maker
         .numbers
         .pick(&[scheduler_command::GET_INFO, scheduler_command::PUT_INFO]);
     let command = maker.number32(valid);
+    let kind = maker.numbers.pick(&[
+        scheduler::CREDIT2,
+        scheduler::CREDIT2,
+        scheduler::CREDIT2,
+        scheduler::NULL,
+    ]);
     request.set_view(&SchedulerOp {
-        scheduler: maker.number32(scheduler::CREDIT2),
+        scheduler: maker.number32(kind),
         command,
         parameters: payload::of(&share),
     });

@@ -1,18 +1,19 @@
 //! `sysctl`: the machine as the toolstack sees it.
 
-use hypercall_abi::domctl::DomainInfo;
+use hypercall_abi::domctl::{DomainInfo, scheduler};
 use hypercall_abi::hypercall::number::SYSCTL;
 use hypercall_abi::sysctl::{
     AvailableHeap, CpuFeatureset, CpuInfo, CpuPolicy, CpuTopology, CpuTopologyInfo, CpupoolOp, GetCpuInfo,
-    GetDomainInfoList, INTERFACE_VERSION, NumaInfo, ReadConsole, Sysctl, cpupool, featureset, op, policy,
+    GetDomainInfoList, INTERFACE_VERSION, NumaInfo, ReadConsole, SchedCredit2, SchedulerOp, Sysctl, cpupool,
+    featureset, op, policy, scheduler_command,
 };
 use hypercall_abi::xen::CpuidLeaf;
-use hypercall_abi::{DomainId, GuestHandle};
+use hypercall_abi::{DomainId, GuestHandle, payload};
 
 use super::Maker;
 use super::domctl_arguments::bitmap;
 
-const WEIGHTS: [(u32, u32); 15] = [
+const WEIGHTS: [(u32, u32); 16] = [
     (op::READ_CONSOLE, 4),
     (op::PHYSICAL_INFO, 6),
     (op::SCHEDULER_ID, 4),
@@ -21,7 +22,8 @@ const WEIGHTS: [(u32, u32); 15] = [
     (op::AVAILABLE_HEAP, 6),
     (op::CPU_TOPOLOGY_INFO, 6),
     (op::NUMA_INFO, 6),
-    (op::CPUPOOL_OP, 8),
+    (op::CPUPOOL_OP, 12),
+    (op::SCHEDULER_OP, 4),
     (op::GET_CPU_FEATURESET, 6),
     (op::GET_CPU_POLICY, 6),
     (op::DEBUG_KEYS, 1),
@@ -85,15 +87,51 @@ pub fn make(maker: &mut Maker<'_>) {
             });
         }
         op::CPUPOOL_OP => {
-            let valid = maker
-                .numbers
-                .pick(&[cpupool::INFO, cpupool::INFO, cpupool::FREE_INFO]);
+            let valid = maker.numbers.pick(&[
+                cpupool::INFO,
+                cpupool::FREE_INFO,
+                cpupool::CREATE,
+                cpupool::ADD_CPU,
+                cpupool::ADD_CPU,
+                cpupool::REMOVE_CPU,
+                cpupool::MOVE_DOMAIN,
+                cpupool::MOVE_DOMAIN,
+                cpupool::DESTROY,
+            ]);
+            let operation = maker.number32(valid);
+            let pool = maker.numbers.pick(&[0, 0, 1, 1, 2, cpupool::ANY]);
+            let kind = maker.numbers.pick(&[scheduler::CREDIT2, scheduler::NULL]);
+            let cpu = maker.numbers.pick(&[0, 1, 2, 3, cpupool::ANY]);
+            let domain = maker.peer().0;
             let cpus = bitmap(maker, 0);
             request.set_view(&CpupoolOp {
-                operation: maker.number32(valid),
-                pool: maker.zero() as u32,
+                operation,
+                pool: maker.number32(pool),
+                scheduler: maker.number32(kind),
+                domain: maker.number32(u32::from(domain)),
+                cpu: maker.number32(cpu),
                 cpus,
                 ..CpupoolOp::default()
+            });
+        }
+        op::SCHEDULER_OP => {
+            let kind = maker
+                .numbers
+                .pick(&[scheduler::CREDIT2, scheduler::CREDIT2, scheduler::NULL]);
+            let command = maker
+                .numbers
+                .pick(&[scheduler_command::GET_INFO, scheduler_command::PUT_INFO]);
+            let rate_limit_us = maker.numbers.pick(&[0, 0, 100, 1000]);
+            let parameters = SchedCredit2 {
+                rate_limit_us: maker.number32(rate_limit_us),
+            };
+            let pool = maker.numbers.pick(&[0, 0, 0, 1]);
+            request.set_view(&SchedulerOp {
+                pool: maker.number32(pool),
+                scheduler: maker.number32(kind),
+                command: maker.number32(command),
+                parameters: payload::of(&parameters),
+                ..SchedulerOp::default()
             });
         }
         op::GET_CPU_FEATURESET => {

@@ -6,7 +6,6 @@ use machine::Machine;
 
 use super::{Auditor, Violation, holds};
 use crate::Kernel;
-use crate::schedule::may_run;
 use crate::vcpu::{Place, stop};
 
 const QUEUED: &str = "schedule: a queued vCPU is in its queue once, and in no other";
@@ -18,6 +17,9 @@ const PLACES: &str = "schedule: queues have a place set aside for each vCPU";
 const POLLS: &str = "schedule: a vCPU that polls has said for what";
 const BEHIND: &str = "schedule: who waits behind a running vCPU has an end of its slice in sight";
 const TOLD: &str = "schedule: a processor whose vCPU must stop or look has been called";
+const HINTS: &str = "schedule: what is said of a queue without its lock is so";
+const CONTENDERS: &str = "schedule: a domain knows how many of its vCPUs want a processor";
+const CAPPED: &str = "schedule: a vCPU stopped by a cap waits for the cap's next period";
 const PINNED: &str = "schedule: a vCPU may run where it is queued";
 
 impl<M: Machine> Auditor<M> {
@@ -47,13 +49,28 @@ impl<M: Machine> Auditor<M> {
                     copied.queued
                 );
                 holds!(
-                    may_run(vcpu, number),
+                    kernel.may_run_on(vcpu, number),
                     PINNED,
-                    "queue {number} holds d{id} v{index}, which may run on {:#x}",
-                    vcpu.hard_affinity.load(Ordering::Relaxed)
+                    "queue {number} holds d{id} v{index}, which may run on {:?}",
+                    kernel.allowed(vcpu)
                 );
                 Ok(())
             })?;
+            let hints = processor.hints(|| kernel.waiting.contains(number));
+            holds!(
+                hints.said == (hints.waiting != 0),
+                HINTS,
+                "queue {number} holds {} vCPUs, and is said to hold {}",
+                hints.waiting,
+                if hints.said { "some" } else { "none" }
+            );
+            holds!(
+                hints.first.is_none_or(|first| first == hints.head),
+                HINTS,
+                "the first in queue {number} is {:?}, and is said to be {:?}",
+                hints.first,
+                hints.head
+            );
             holds!(
                 places >= all,
                 PLACES,
@@ -63,9 +80,18 @@ impl<M: Machine> Auditor<M> {
         self.vcpus.running.clear();
         self.vcpus.running.resize(count, None);
         for index in 0..self.domains.len() {
-            for vcpu in 0..self.domains[index].vcpus.len() {
-                self.check_place(index, vcpu as u32)?;
+            let mut wanting = 0;
+            for vcpu in 0..self.domains[index].vcpus.len() as u32 {
+                self.check_place(index, vcpu)?;
+                wanting += u32::from(self.vcpus.of(index, vcpu).place != Place::Off);
             }
+            let counted = self.domains[index].share.contenders();
+            holds!(
+                counted == wanting,
+                CONTENDERS,
+                "d{} counts {counted} vCPUs that want a processor, and has {wanting}",
+                self.domains[index].id.0
+            );
         }
         for number in 0..count {
             self.check_idle(kernel, number)?;
@@ -144,6 +170,13 @@ impl<M: Machine> Auditor<M> {
             }
         }
         holds!(
+            stops & stop::CAPPED == 0
+                || vcpu.deadlines.lock().renewal.is_some()
+                || domains[domain].is_dying(),
+            CAPPED,
+            "d{id} v{index} has had what its cap allows, and will not be looked at again"
+        );
+        holds!(
             stops & stop::POLLING == 0 || vcpu.polling.load(Ordering::SeqCst) != 0,
             POLLS,
             "d{id} v{index} polls for nothing, and nothing will wake it"
@@ -174,7 +207,7 @@ impl<M: Machine> Auditor<M> {
             }
             processor.each_queued(|vcpu| {
                 holds!(
-                    false,
+                    !kernel.promised(number, vcpu),
                     BEHIND,
                     "d{} v{} waits in queue {number}, where d{id} v{index} runs and nothing will end that",
                     vcpu.domain_id.0,
@@ -193,7 +226,7 @@ impl<M: Machine> Auditor<M> {
             self.called
                 .is_some_and(|called| called(&kernel.machine, processor))
         };
-        let idles = kernel.processors[number].idles_uncalled();
+        let idles = kernel.idle.contains(number);
         // At rest, one that runs nothing waits, also when it was chosen for a vCPU: then it must have been called.
         let waits = self.called.is_some() && self.vcpus.running[number].is_none();
         if !(idles || waits) || called(number) {
@@ -205,7 +238,7 @@ impl<M: Machine> Auditor<M> {
             }
             processor.each_queued(|vcpu| {
                 holds!(
-                    !may_run(vcpu, number),
+                    !kernel.promised(number, vcpu),
                     IDLE,
                     "processor {number} idles, and d{} v{} waits in queue {queue}",
                     vcpu.domain_id.0,

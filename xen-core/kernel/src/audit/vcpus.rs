@@ -75,6 +75,9 @@ impl<M: Machine> Auditor<M> {
                 let fits = match place {
                     Place::Running(_) => info.state == runstate::RUNNING,
                     Place::Queued(_) => info.state == runstate::RUNNABLE,
+                    Place::Off if vcpu.stops.load(Ordering::SeqCst) & stop::CAPPED != 0 => {
+                        info.state != runstate::RUNNING
+                    }
                     Place::Off => matches!(info.state, runstate::BLOCKED | runstate::OFFLINE),
                 };
                 holds!(fits, STATE, "d{id} v{index} is {place:?} in state {}", info.state);

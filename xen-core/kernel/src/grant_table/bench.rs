@@ -60,6 +60,7 @@ impl Bench {
 
     fn add_domain(&mut self, id: u16) {
         let config = DomainConfig {
+            pool: 0,
             handle: [id as u8; 16],
             max_vcpus: 1,
             max_event_port: 1023,

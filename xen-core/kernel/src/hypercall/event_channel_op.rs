@@ -21,7 +21,8 @@ pub fn handle<M: Machine>(call: &mut Call<'_, M>) -> Answer {
         // First, and nothing else: this is the one that counts.
         op::SEND => {
             let Send { port } = call.read(argument)?;
-            call.kernel.send_event(call.domain(), port)?;
+            call.kernel
+                .on_behalf_of(call.vcpu, || call.kernel.send_event(call.domain(), port))?;
         }
         op::UNMASK => {
             let Unmask { port } = call.read(argument)?;

@@ -19,7 +19,7 @@ pub fn handle<M: Machine>(call: &mut Call<'_, M>) -> Answer {
     let [operation, argument, ..] = call.arguments;
     match operation as u32 {
         op::YIELD => {
-            call.kernel.yield_now();
+            call.kernel.yield_now(call.vcpu);
             DONE
         }
         op::BLOCK => {

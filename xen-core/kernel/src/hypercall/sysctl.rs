@@ -1,18 +1,20 @@
 //! `sysctl`: the machine as the toolstack sees it. Privileged callers only, interface version 0x15.
 
+mod scheduling;
+
 use machine::sync::atomic::Ordering;
 
 use hypercall_abi::domctl::scheduler;
 use hypercall_abi::sysctl::{
     AvailableHeap, CpuFeatureset, CpuInfo, CpuPolicy as PolicyArgument, CpuTopology, CpuTopologyInfo,
-    CpupoolOp, GetCpuInfo, GetDomainInfoList, INTERFACE_VERSION, MemoryInfo, NumaInfo, PhysicalInfo,
-    ReadConsole, SchedulerId, Sysctl, cpupool, featureset, op, physical_capability,
+    GetCpuInfo, GetDomainInfoList, INTERFACE_VERSION, MemoryInfo, NumaInfo, PhysicalInfo, ReadConsole,
+    SchedulerId, Sysctl, featureset, op, physical_capability,
 };
 use hypercall_abi::{DomainId, Error};
 use machine::Machine;
 use machine::address::PAGE_SIZE;
 
-use super::domctl::{info_of, write_bitmap};
+use super::domctl::info_of;
 use super::{Answer, Call, DONE};
 use crate::cpu_policy::{CpuPolicy, NO_SUBLEAF};
 
@@ -35,12 +37,13 @@ pub fn handle<M: Machine>(call: &mut Call<'_, M>) -> Answer {
         op::SCHEDULER_ID => request.set_view(&SchedulerId {
             scheduler: scheduler::CREDIT2,
         }),
+        op::SCHEDULER_OP => scheduling::parameters(call, &mut request)?,
         op::GET_DOMAIN_INFO_LIST => domain_list(call, &mut request)?,
         op::GET_CPU_INFO => cpu_info(call, &mut request)?,
         op::AVAILABLE_HEAP => available_heap(call, &mut request),
         op::CPU_TOPOLOGY_INFO => topology(call, &mut request)?,
         op::NUMA_INFO => numa(call, &mut request)?,
-        op::CPUPOOL_OP => pools(call, &mut request)?,
+        op::CPUPOOL_OP => scheduling::pools(call, &mut request)?,
         op::GET_CPU_FEATURESET => return features(call, &mut request),
         op::GET_CPU_POLICY => policy(call, &mut request)?,
         _ => return Err(Error::ENOSYS),
@@ -199,28 +202,6 @@ fn numa<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Result<(), Erro
         }
     }
     wanted.number_of_nodes = if asks { wanted.number_of_nodes.min(1) } else { 1 };
-    request.set_view(&wanted);
-    Ok(())
-}
-
-/// There is one pool, with all processors and all domains.
-fn pools<M: Machine>(call: &Call<'_, M>, request: &mut Sysctl) -> Result<(), Error> {
-    let mut wanted: CpupoolOp = request.view();
-    match wanted.operation {
-        cpupool::INFO if wanted.pool == 0 => {
-            let count = call.machine().processors();
-            write_bitmap(
-                call,
-                &wanted.cpus,
-                if count >= 64 { u64::MAX } else { (1 << count) - 1 },
-            )?;
-            wanted.scheduler = scheduler::CREDIT2;
-            wanted.number_of_domains = call.kernel.domains.count() as u32;
-        }
-        cpupool::INFO => return Err(Error::ENOENT),
-        cpupool::FREE_INFO => write_bitmap(call, &wanted.cpus, 0)?,
-        _ => return Err(Error::EOPNOTSUPP),
-    }
     request.set_view(&wanted);
     Ok(())
 }

@@ -2,17 +2,37 @@
 
 use core::sync::atomic::Ordering;
 
-use machine::{Machine, Nanoseconds, ProcessorId};
+use machine::{Machine, Nanoseconds};
 
-use super::{NEVER, Processor, may_run_on};
+use super::{NEVER, Processor};
 use crate::domain::VcpuHandle;
 
-/// Whether a vCPU may run on a processor, if anywhere.
-pub(crate) fn may_run<M: Machine>(vcpu: &VcpuHandle<M>, processor: ProcessorId) -> bool {
-    may_run_on(vcpu, processor)
+/// What is said of a queue, and what is so.
+pub(crate) struct Hints {
+    pub waiting: usize,
+    pub said: bool,
+    pub first: Option<u64>,
+    pub head: u64,
 }
 
 impl<M: Machine> Processor<M> {
+    /// What is said of the first in the queue to who looks without the lock, and what is so. Under the lock `said` looks
+    /// whether the queue is said to hold anybody.
+    pub(crate) fn hints(&self, said: impl FnOnce() -> bool) -> Hints {
+        let queue = self.queue.lock();
+        Hints {
+            waiting: queue.iter().count(),
+            said: said(),
+            first: queue.first().map(|(turn, _)| turn.0),
+            head: self.head.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The domain and index of the vCPU that runs here.
+    pub fn runs(&self) -> Option<(u16, u32)> {
+        self.running.own().map(|name| (name.domain.0, name.vcpu))
+    }
+
     /// Visit the run queue. Says how many places it has.
     pub(crate) fn each_queued<E>(
         &self,
@@ -20,12 +40,7 @@ impl<M: Machine> Processor<M> {
     ) -> Result<usize, E> {
         let queue = self.queue.lock();
         queue.iter().try_for_each(visit)?;
-        Ok(queue.capacity())
-    }
-
-    /// Whether it waits for work and nobody has called it.
-    pub(crate) fn idles_uncalled(&self) -> bool {
-        self.idle.load(Ordering::SeqCst)
+        Ok(queue.places())
     }
 
     /// What the hardware timer is set to.
@@ -49,20 +64,17 @@ impl<M: Machine> Processor<M> {
 /// Breaking things on purpose.
 #[cfg(test)]
 impl<M: Machine> Processor<M> {
-    pub(crate) fn sabotage_queue(
-        &self,
-        change: impl FnOnce(&mut alloc::collections::VecDeque<VcpuHandle<M>>),
-    ) {
+    pub(crate) fn sabotage_queue(&self, change: impl FnOnce(&mut super::RunQueue<M>)) {
         change(&mut self.queue.lock());
+    }
+
+    pub(crate) fn sabotage_head(&self) {
+        self.head.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(crate) fn sabotage_slice(&self) {
         self.slice_end.store(NEVER, Ordering::SeqCst);
         self.reschedule.store(false, Ordering::SeqCst);
-    }
-
-    pub(crate) fn sabotage_idle(&self, idle: bool) {
-        self.idle.store(idle, Ordering::SeqCst);
     }
 
     pub(crate) fn sabotage_programmed(&self, at: Option<Nanoseconds>) {

@@ -11,6 +11,7 @@ use hypercall_abi::xen::virq;
 use machine::fake::{Configuration, on_processor, set_processor};
 use machine::virtual_cpu::Exit;
 
+use super::fair::SLICE;
 use super::*;
 use crate::lifecycle::Destruction;
 use crate::testing::{self, TestDomain, TestKernel, TestVcpu};
@@ -81,7 +82,7 @@ fn who_has_nothing_to_do_takes_others_work() {
 #[test]
 fn an_idle_processor_is_given_the_work_and_woken() {
     let kernel = shared_kernel(2);
-    kernel.processors[1].idle.store(true, Ordering::SeqCst);
+    kernel.idle.insert(1);
     let vcpu = sleeper(&kernel, 1);
     let kicks = kernel.machine.kicks(1);
     kernel.reconsider(&vcpu);
@@ -104,13 +105,13 @@ fn a_processor_that_begins_to_idle_meanwhile_is_told() {
             if seen.fetch_add(1, Ordering::SeqCst) == moment
                 && let Some(kernel) = kernel_at.upgrade()
             {
-                kernel.processors[1].idle.store(true, Ordering::SeqCst);
+                kernel.idle.insert(1);
             }
         })));
         kernel.reconsider(&vcpu);
         machine::fake::set_interleave(None);
         assert!(matches!(*vcpu.place.lock(), Place::Queued(_)));
-        let missed = kernel.processors[1].idle.load(Ordering::SeqCst);
+        let missed = kernel.idle.contains(1);
         assert!(!missed, "at lock {moment}");
         on_processor(1, || kernel.step());
         vcpu.stops.store(0, Ordering::SeqCst);
@@ -159,7 +160,7 @@ fn a_sleeper_that_wakes_does_not_wait_for_the_slices_end() {
 fn affinity_is_kept_to() {
     let kernel = shared_kernel(2);
     let bound = sleeper(&kernel, 1);
-    bound.hard_affinity.store(0b10, Ordering::SeqCst);
+    bound.hard_affinity.store(ProcessorSet::of_bits(0b10));
     kernel.reconsider(&bound);
     assert_eq!(*bound.place.lock(), Place::Queued(1));
     kernel.step();
@@ -174,13 +175,13 @@ fn affinity_is_kept_to() {
     let moved = worker(&kernel, 2);
     kernel.reconsider(&moved);
     assert_eq!(*moved.place.lock(), Place::Queued(0));
-    moved.hard_affinity.store(0b10, Ordering::SeqCst);
+    moved.hard_affinity.store(ProcessorSet::of_bits(0b10));
     kernel.place_again(&moved);
     assert_eq!(*moved.place.lock(), Place::Queued(1));
     let handle = (moved.clone(), Arc::downgrade(&kernel));
     moved.context.lock().set_program(Box::new(move |vcpu| {
         if vcpu.runs == 5 {
-            handle.0.hard_affinity.store(0b01, Ordering::SeqCst);
+            handle.0.hard_affinity.store(ProcessorSet::of_bits(0b01));
             if let Some(kernel) = handle.1.upgrade() {
                 kernel.place_again(&handle.0);
             }
@@ -321,7 +322,7 @@ fn affinity_that_changes_all_the_time_stops_nobody() {
             for (index, vcpu) in workers.iter().enumerate() {
                 let before = ran(&kernel, vcpu);
                 let place = 1 << ((round + index as u64) % 2);
-                vcpu.hard_affinity.store(place, Ordering::SeqCst);
+                vcpu.hard_affinity.store(ProcessorSet::of_bits(place));
                 kernel.place_again(vcpu);
                 wait_until("it runs where it may", || ran(&kernel, vcpu) > before);
             }
@@ -561,7 +562,7 @@ fn a_vcpu_that_is_moved_while_it_may_not_run_is_not_waiting_to_run() {
         panic!("it waits for a processor");
     };
     vcpu.pauses.fetch_add(1, Ordering::SeqCst);
-    vcpu.hard_affinity.store(1 << (1 - queue), Ordering::SeqCst);
+    vcpu.hard_affinity.store(ProcessorSet::of_bits(1 << (1 - queue)));
     kernel.place_again(&vcpu);
     assert_eq!(*vcpu.place.lock(), Place::Off);
     assert_eq!(vcpu.runstate.lock().at(0).state, runstate::OFFLINE);
@@ -571,12 +572,12 @@ fn a_vcpu_that_is_moved_while_it_may_not_run_is_not_waiting_to_run() {
 fn a_wider_affinity_is_told_to_who_idles() {
     let kernel = shared_kernel(2);
     let vcpu = sleeper(&kernel, 1);
-    vcpu.hard_affinity.store(1, Ordering::SeqCst);
-    kernel.processors[1].idle.store(true, Ordering::SeqCst);
+    vcpu.hard_affinity.store(ProcessorSet::of_bits(1));
+    kernel.idle.insert(1);
     kernel.reconsider(&vcpu);
     assert_eq!(*vcpu.place.lock(), Place::Queued(0));
     let kicks = kernel.machine.kicks(1);
-    vcpu.hard_affinity.store(3, Ordering::SeqCst);
+    vcpu.hard_affinity.store(ProcessorSet::of_bits(3));
     kernel.place_again(&vcpu);
     assert_eq!(kernel.machine.kicks(1), kicks + 1);
 }
@@ -586,10 +587,10 @@ fn who_was_called_for_one_vcpu_and_takes_another_calls_for_the_first() {
     let kernel = shared_kernel(3);
     let [first, second] = [worker(&kernel, 1), worker(&kernel, 2)];
     for processor in [1, 2] {
-        kernel.processors[processor].idle.store(true, Ordering::SeqCst);
+        kernel.idle.insert(processor);
     }
-    second.hard_affinity.store(0b010, Ordering::SeqCst);
-    first.virtual_runtime.store(1, Ordering::SeqCst);
+    second.hard_affinity.store(ProcessorSet::of_bits(0b010));
+    first.domain().share.grow_older(1);
     first.last_processor.store(1, Ordering::SeqCst);
     kernel.reconsider(&first);
     // Where the second may run nobody idles any more.
@@ -658,4 +659,180 @@ fn the_late_end_of_a_poll_does_not_make_the_next_one_deaf() {
         let table = &domain.shared_info;
         table.store_u64(2048, 0).expect("the pending bits");
     }
+}
+
+/// How long vCPUs ran while so many decisions were made on one processor.
+fn shares(kernel: &TestKernel, vcpus: &[&TestVcpu], decisions: usize) -> Vec<u64> {
+    let before: Vec<u64> = vcpus.iter().map(|vcpu| ran(kernel, vcpu)).collect();
+    (0..decisions).for_each(|_| kernel.step());
+    let after = vcpus.iter().map(|vcpu| ran(kernel, vcpu));
+    after.zip(before).map(|(after, before)| after - before).collect()
+}
+
+#[test]
+fn domains_share_by_their_weights_and_not_by_their_vcpus() {
+    let kernel = shared_kernel(1);
+    let light = worker(&kernel, 1);
+    let heavy = worker(&kernel, 2);
+    kernel.set_share(light.domain(), 256, 0).unwrap();
+    kernel.set_share(heavy.domain(), 768, 0).unwrap();
+    for vcpu in [&light, &heavy] {
+        kernel.reconsider(vcpu);
+    }
+    let times = shares(&kernel, &[&light, &heavy], 400);
+    let part = times[1] as f64 / (times[0] + times[1]) as f64;
+    assert!((part - 0.75).abs() < 0.01, "{times:?}");
+}
+
+#[test]
+fn a_cap_holds_also_where_nobody_else_wants_the_processor() {
+    let kernel = shared_kernel(1);
+    let capped = worker(&kernel, 1);
+    kernel.set_share(capped.domain(), 256, 30).unwrap();
+    kernel.reconsider(&capped);
+    let start = kernel.machine.now();
+    while kernel.machine.now() < start + 1000 * MILLISECOND {
+        kernel.step();
+        if *capped.place.lock() == Place::Off {
+            assert_eq!(capped.stops.load(Ordering::SeqCst), stop::CAPPED);
+            assert_eq!(capped.runstate.lock().info.state, runstate::RUNNABLE);
+            assert!(kernel.machine.advance_to_deadline());
+        }
+    }
+    let part = ran(&kernel, &capped) as f64 / (kernel.machine.now() - start) as f64;
+    assert!((part - 0.3).abs() < 0.01, "{part}");
+    // Without it, it goes on at once.
+    while *capped.place.lock() != Place::Off {
+        kernel.step();
+    }
+    kernel.set_share(capped.domain(), 256, 0).unwrap();
+    assert!(matches!(*capped.place.lock(), Place::Queued(0)));
+    assert_eq!(kernel.set_share(capped.domain(), 0, 0), Err(Error::EINVAL));
+    assert_eq!(kernel.set_share(capped.domain(), 1, 101), Err(Error::EINVAL));
+}
+
+#[test]
+fn in_a_pool_of_processors_of_their_own_nobody_is_interrupted() {
+    let kernel = shared_kernel(3);
+    let pool = kernel.create_pool(None, policy::PolicyKind::Pinned).unwrap();
+    for processor in [1, 2] {
+        kernel.remove_from_pool(0, Some(processor)).unwrap();
+        kernel.add_to_pool(pool, Some(processor)).unwrap();
+    }
+    let vcpus = [1, 2, 3].map(|id| worker(&kernel, id));
+    for vcpu in &vcpus {
+        kernel.move_to_pool(vcpu.domain(), pool).unwrap();
+        // Each exit is one decision: it gives way at once, and runs again.
+        vcpu.context.lock().set_program(Box::new(|_| Exit::Halt));
+        vcpu.context.lock().set_interrupts_enabled(true);
+        kernel.reconsider(vcpu);
+    }
+    for processor in [1, 2] {
+        on_processor(processor, || kernel.step());
+        assert_eq!(kernel.machine.deadline(processor), None, "no slices");
+    }
+    assert_eq!(
+        vcpus.each_ref().map(|vcpu| runs(vcpu)),
+        [1, 1, 0],
+        "the third finds none"
+    );
+    // The owner sleeps, and its processor is kept for it.
+    on_processor(1, || kernel.step());
+    assert_eq!(runs(&vcpus[2]), 0);
+    while kernel.destroy_domain(vcpus[0].domain()) == Destruction::More {}
+    on_processor(1, || kernel.step());
+    assert_eq!(runs(&vcpus[2]), 1);
+    assert_eq!(kernel.remove_from_pool(pool, Some(0)), Err(Error::EINVAL));
+    assert_eq!(kernel.destroy_pool(pool), Err(Error::EBUSY));
+}
+
+#[test]
+fn a_processor_that_is_taken_from_its_pool_runs_nothing_any_more() {
+    let kernel = shared_kernel(2);
+    let vcpu = worker(&kernel, 1);
+    vcpu.hard_affinity.store(ProcessorSet::one(1));
+    kernel.reconsider(&vcpu);
+    assert_eq!(*vcpu.place.lock(), Place::Queued(1));
+    kernel.remove_from_pool(0, Some(1)).unwrap();
+    assert_eq!(
+        *vcpu.place.lock(),
+        Place::Queued(0),
+        "its affinity is broken, not it"
+    );
+    assert_eq!(kernel.remove_from_pool(0, Some(0)), Err(Error::EBUSY));
+    on_processor(1, || kernel.step());
+    assert_eq!(runs(&vcpu), 0);
+    kernel.add_to_pool(0, None).unwrap();
+    assert_eq!(kernel.add_to_pool(0, None), Err(Error::ENODEV));
+}
+
+#[test]
+fn a_vcpu_of_no_use_here_is_not_fetched_again_and_again() {
+    let kernel = shared_kernel(2);
+    let [young, old, own] = [1, 2, 3].map(|id| worker(&kernel, id));
+    for (vcpu, set) in [(&young, 0b01), (&old, 0b11), (&own, 0b10)] {
+        vcpu.hard_affinity.store(ProcessorSet::of_bits(set));
+    }
+    own.context.lock().set_program(Box::new(|_| Exit::Halt));
+    own.context.lock().set_interrupts_enabled(true);
+    old.domain().share.grow_older(1 << 40);
+    own.domain().share.grow_older(1 << 39);
+    for vcpu in [&young, &old] {
+        kernel.reconsider(vcpu);
+    }
+    on_processor(1, || kernel.reconsider(&own));
+    assert_eq!(*own.place.lock(), Place::Queued(1));
+    // The first that waits on the other one may not run here; the second is older than who waits here.
+    on_processor(1, || kernel.step());
+    assert_eq!((runs(&own), runs(&old)), (1, 0));
+}
+
+#[test]
+fn who_yields_lets_the_next_one_go_first() {
+    let kernel = shared_kernel(1);
+    let [first, second] = [worker(&kernel, 1), worker(&kernel, 2)];
+    second.domain().share.grow_older(1 << 30);
+    for vcpu in [&first, &second] {
+        kernel.reconsider(vcpu);
+    }
+    let at = Arc::downgrade(&kernel);
+    let yields = first.clone();
+    first.context.lock().set_program(Box::new(move |_| {
+        if let Some(kernel) = at.upgrade() {
+            kernel.yield_now(&yields);
+        }
+        Exit::WriteBackCaches
+    }));
+    kernel.step();
+    assert_eq!(runs(&first), 1);
+    kernel.step();
+    assert!(runs(&second) != 0, "although it is older");
+}
+
+#[test]
+fn what_the_control_domain_does_for_who_woke_it_is_that_ones_time() {
+    let kernel = shared_kernel(1);
+    let control = testing::vcpu(&testing::domain(&kernel, 0, 1, 1), 0);
+    let [guest, other] = [worker(&kernel, 1), worker(&kernel, 2)];
+    control.stops.fetch_or(stop::BLOCKED, Ordering::SeqCst);
+    control.context.lock().set_interrupts_enabled(true);
+    let clock = Arc::downgrade(&kernel);
+    control.context.lock().set_program(Box::new(move |_| {
+        if let Some(kernel) = clock.upgrade() {
+            kernel.machine.advance(MILLISECOND / 2);
+        }
+        Exit::Halt
+    }));
+    other.domain().share.grow_older(1 << 40);
+    kernel.reconsider(&other);
+    kernel.on_behalf_of(&guest, || kernel.unblock(&control));
+    let ages = || [&control, &guest, &other].map(|vcpu| vcpu.domain().share.age().0);
+    let before = ages();
+    kernel.step();
+    assert_eq!(runs(&control), 1);
+    let after = ages();
+    let rate = Rate::of(256);
+    assert_eq!(after[0], before[0], "not the control domain's");
+    assert_eq!(after[1] - before[1], rate.virtual_of(MILLISECOND / 2));
+    assert_eq!(after[2], before[2]);
 }

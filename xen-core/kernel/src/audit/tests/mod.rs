@@ -155,7 +155,7 @@ fn connect(kernel: &TestKernel, domains: &[TestDomain; 3]) -> (u32, u32) {
         vcpu.stops.fetch_or(stop::BLOCKED, Ordering::SeqCst);
     }
     kernel.serve_interrupts();
-    while kernel.processors[0].idles_uncalled() {
+    while kernel.idle.contains(0) {
         kernel.step();
     }
     for domain in domains {

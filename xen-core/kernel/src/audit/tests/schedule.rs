@@ -1,6 +1,7 @@
 //! The scheduler, broken on purpose.
 
 use super::*;
+use crate::schedule::{ProcessorSet, VirtualTime};
 
 #[test]
 fn a_lost_wake_up() {
@@ -36,18 +37,21 @@ fn a_vcpu_that_is_queued_nowhere_twice_or_elsewhere() {
         &["d1 v1 is queued on 0, and that queue holds it 0 times"],
         |house| {
             queue(house, 1);
-            house.kernel.processors[0].sabotage_queue(|queue| queue.clear());
+            house.kernel.processors[0].sabotage_queue(|queue| drop(queue.pop()));
+            house.kernel.waiting.remove(0);
         },
     );
     breaks(name, &["found 2 times"], |house| {
         queue(house, 1);
         let processor = &house.kernel.processors[0];
-        processor.sabotage_queue(|queue| queue.extend(queue.clone()));
+        let vcpu = testing::vcpu(&house.domains[1], 1);
+        processor.sabotage_queue(|queue| queue.insert(VirtualTime(0), 0, vcpu));
     });
     breaks(name, &["queue 1 holds d1 v1, which is Queued(0)"], |house| {
         queue(house, 1);
         let vcpu = testing::vcpu(&house.domains[1], 1);
-        house.kernel.processors[1].sabotage_queue(|queue| queue.push_back(vcpu));
+        house.kernel.processors[1].sabotage_queue(|queue| queue.insert(VirtualTime(0), 0, vcpu));
+        house.kernel.waiting.insert(1);
     });
 }
 
@@ -55,10 +59,12 @@ fn a_vcpu_that_is_queued_nowhere_twice_or_elsewhere() {
 fn a_vcpu_that_is_queued_where_it_may_not_run() {
     breaks(
         "schedule: a vCPU may run where it is queued",
-        &["queue 0 holds d1 v1, which may run on 0x2"],
+        &["queue 0 holds d1 v1, which may run on {1}"],
         |house| {
             queue(house, 1);
-            house.domains[1].vcpus[1].hard_affinity.store(2, Ordering::SeqCst);
+            house.domains[1].vcpus[1]
+                .hard_affinity
+                .store(ProcessorSet::one(1));
         },
     );
 }
@@ -72,6 +78,7 @@ fn two_on_one_processor() {
             for domain in [1, 2] {
                 let vcpu = &house.domains[domain].vcpus[0];
                 *vcpu.place.lock() = Place::Running(1);
+                house.domains[domain].share.joins();
                 vcpu.runstate.lock().info.state = runstate::RUNNING;
                 vcpu.stops.store(0, Ordering::SeqCst);
             }
@@ -86,7 +93,56 @@ fn idleness_beside_work() {
         &["processor 1 idles, and d1 v1 waits in queue 0"],
         |house| {
             queue(house, 1);
-            house.kernel.processors[1].sabotage_idle(true);
+            house.kernel.idle.insert(1);
+        },
+    );
+}
+
+#[test]
+fn a_queue_of_which_others_believe_something_else() {
+    let name = "schedule: what is said of a queue without its lock is so";
+    breaks(
+        name,
+        &["queue 0 holds 0 vCPUs, and is said to hold some"],
+        |house| {
+            house.kernel.waiting.insert(0);
+        },
+    );
+    breaks(
+        name,
+        &["queue 0 holds 1 vCPUs, and is said to hold none"],
+        |house| {
+            queue(house, 1);
+            house.kernel.waiting.remove(0);
+        },
+    );
+    breaks(name, &["the first in queue 0"], |house| {
+        queue(house, 1);
+        house.kernel.processors[0].sabotage_head();
+    });
+}
+
+#[test]
+fn siblings_that_nobody_counted() {
+    breaks(
+        "schedule: a domain knows how many of its vCPUs want a processor",
+        &["d1 counts 0 vCPUs that want a processor, and has 1"],
+        |house| {
+            queue(house, 1);
+            house.domains[1].share.leaves();
+        },
+    );
+}
+
+#[test]
+fn a_capped_vcpu_that_nothing_will_renew() {
+    breaks(
+        "schedule: a vCPU stopped by a cap waits for the cap's next period",
+        &["d1 v1 has had what its cap allows, and will not be looked at again"],
+        |house| {
+            house.domains[1].vcpus[1]
+                .stops
+                .store(stop::CAPPED, Ordering::SeqCst);
         },
     );
 }
@@ -96,7 +152,7 @@ fn a_queue_that_would_have_to_grow() {
     breaks(
         "schedule: queues have a place set aside for each vCPU",
         &["places for 6 vCPUs"],
-        |house| house.kernel.processors[0].sabotage_queue(|queue| queue.shrink_to(0)),
+        |house| house.kernel.processors[0].sabotage_queue(|queue| queue.sabotage_places()),
     );
 }
 
@@ -130,6 +186,7 @@ fn a_wait_without_an_end() {
     let vcpu = &house.domains[2].vcpus[0];
     vcpu.stops.store(0, Ordering::SeqCst);
     *vcpu.place.lock() = Place::Running(0);
+    house.domains[2].share.joins();
     vcpu.runstate.lock().info.state = runstate::RUNNING;
     while house.kernel.machine.take_interrupt().is_some() {}
     assert_eq!(house.audit(), Ok(()), "unless it is known that nobody calls");
@@ -151,6 +208,7 @@ fn a_vcpu_that_runs_on_and_is_not_told() {
         let vcpu = &house.domains[1].vcpus[1];
         vcpu.stops.store(0, Ordering::SeqCst);
         *vcpu.place.lock() = Place::Running(1);
+        house.domains[1].share.joins();
         vcpu.runstate.lock().info.state = runstate::RUNNING;
         let mut auditor = Auditor::knowing(machine::fake::FakeMachine::interrupt_waits);
         assert!(auditor.audit(&house.kernel).is_ok());

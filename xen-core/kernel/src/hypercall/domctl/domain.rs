@@ -6,12 +6,11 @@ use machine::sync::atomic::Ordering;
 
 use hypercall_abi::domctl::{
     CreateDomain, DomainInfo, Domctl, GRANT_VERSION_MASK, INVALID_MAX_VCPU_ID, MaxMemory, MaxVcpus,
-    NodeAffinity, PagingMempool, SchedCredit, SchedulerOp, SetDomainHandle, create_flag, info_flag,
-    scheduler, scheduler_command,
+    NodeAffinity, PagingMempool, SetDomainHandle, create_flag, info_flag,
 };
 use hypercall_abi::vcpu::runstate;
 use hypercall_abi::xen::{ArchDomainConfig, emulation};
-use hypercall_abi::{DomainId, Error, payload};
+use hypercall_abi::{DomainId, Error};
 use machine::{Machine, fallible};
 
 use super::bitmap::{read_bitmap, write_bitmap};
@@ -21,6 +20,7 @@ use crate::cpu_policy::CpuPolicy;
 use crate::domain::{Domain, DomainConfig, MAX_VCPUS};
 use crate::hypercall::Call;
 use crate::lifecycle::Destruction;
+use crate::schedule::ProcessorSet;
 use crate::vcpu::{Place, stop};
 
 /// Frames of grant table, and of maptrack, when the toolstack leaves it to us.
@@ -37,6 +37,10 @@ const MOST_PAUSES: u32 = 255;
 pub fn create<M: Machine>(call: &Call<'_, M>, request: &mut Domctl) -> Handled {
     let wanted: CreateDomain = request.view();
     let config = check_create(&wanted)?;
+    let pool = call.kernel.pools.get(config.pool);
+    if pool.is_none_or(|pool| pool.processors.load().is_empty()) {
+        return Err(Error::ENOENT);
+    }
     let id = match request.domain {
         DomainId(0) | DomainId::INVALID => None,
         id if id.is_reserved() => None,
@@ -78,9 +82,6 @@ fn check_create(wanted: &CreateDomain) -> Result<DomainConfig, Error> {
     {
         return Err(Error::EINVAL);
     }
-    if wanted.cpupool_id != 0 {
-        return Err(Error::ENOENT);
-    }
     // The highest version that the guest may ask for: a limit, and version 1 is within both.
     let version = wanted.grant_options & GRANT_VERSION_MASK;
     if !(1..=2).contains(&version) || wanted.grant_options & !GRANT_VERSION_MASK != 0 {
@@ -108,6 +109,7 @@ fn check_create(wanted: &CreateDomain) -> Result<DomainConfig, Error> {
             MOST_MAPTRACK_FRAMES,
         )?,
         privileged: false,
+        pool: wanted.cpupool_id,
         direct_ports,
     })
 }
@@ -182,7 +184,7 @@ pub fn set_handle<M: Machine>(target: &Arc<Domain<M>>, request: &Domctl) -> Hand
 /// There is one node; a domain that may use it may run.
 pub fn set_node_affinity<M: Machine>(call: &Call<'_, M>, request: &Domctl) -> Handled {
     let wanted: NodeAffinity = request.view();
-    if read_bitmap(call, &wanted.nodes)? & 1 == 0 {
+    if !read_bitmap(call, &wanted.nodes)?.contains(0) {
         return Err(Error::EINVAL);
     }
     Ok(Reply::Nothing)
@@ -190,33 +192,8 @@ pub fn set_node_affinity<M: Machine>(call: &Call<'_, M>, request: &Domctl) -> Ha
 
 pub fn get_node_affinity<M: Machine>(call: &Call<'_, M>, request: &Domctl) -> Handled {
     let wanted: NodeAffinity = request.view();
-    write_bitmap(call, &wanted.nodes, 1)?;
+    write_bitmap(call, &wanted.nodes, &ProcessorSet::one(0))?;
     Ok(Reply::Nothing)
-}
-
-/// Every domain has the same share and no cap: that is answered, and the same may be set; nothing else.
-pub fn scheduler(request: &mut Domctl) -> Handled {
-    const SHARE: SchedCredit = SchedCredit { weight: 256, cap: 0 };
-    let mut wanted: SchedulerOp = request.view();
-    if wanted.scheduler != scheduler::CREDIT2 {
-        return Err(Error::EINVAL);
-    }
-    match wanted.command {
-        scheduler_command::GET_INFO => {
-            payload::write(&mut wanted.parameters, &SHARE);
-            request.set_view(&wanted);
-            Ok(Reply::Structure)
-        }
-        scheduler_command::PUT_INFO => {
-            let share: SchedCredit = payload::read(&wanted.parameters);
-            if share == SHARE {
-                Ok(Reply::Nothing)
-            } else {
-                Err(Error::EOPNOTSUPP)
-            }
-        }
-        _ => Err(Error::EOPNOTSUPP),
-    }
 }
 
 /// Tables come from the core's own memory as they are needed: the size is noted and answered.
@@ -295,6 +272,7 @@ pub fn info_of<M: Machine>(kernel: &Kernel<M>, domain: &Arc<Domain<M>>) -> Domai
         number_of_online_vcpus: online,
         max_vcpu_id: allotted.checked_sub(1).unwrap_or(INVALID_MAX_VCPU_ID),
         handle,
+        cpupool: domain.pool.load(Ordering::Relaxed),
         guest_physical_address_bits: address_bits as u8,
         arch_config: ArchDomainConfig {
             emulation_flags: emulation::LAPIC

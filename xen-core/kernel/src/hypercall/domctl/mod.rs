@@ -4,6 +4,7 @@ mod bitmap;
 mod domain;
 mod hardware;
 mod hvm_context;
+mod scheduler;
 mod vcpu;
 
 use alloc::sync::Arc;
@@ -70,7 +71,7 @@ fn with_target<M: Machine>(call: &Call<'_, M>, request: &mut Domctl, target: &Ar
         op::SET_DOMAIN_HANDLE => domain::set_handle(target, request),
         op::SET_NODE_AFFINITY => domain::set_node_affinity(call, request),
         op::GET_NODE_AFFINITY => domain::get_node_affinity(call, request),
-        op::SCHEDULER_OP => domain::scheduler(request),
+        op::SCHEDULER_OP => scheduler::parameters(call, target, request),
         op::SET_PAGING_MEMPOOL_SIZE => domain::set_paging_pool(target, request),
         op::GET_PAGING_MEMPOOL_SIZE => domain::get_paging_pool(target, request),
         op::SET_VCPU_AFFINITY => vcpu::set_affinity(call, target, request),

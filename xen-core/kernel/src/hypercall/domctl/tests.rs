@@ -443,7 +443,7 @@ fn listing_walks_from_one_domain_to_the_next() {
 }
 
 #[test]
-fn scheduling_has_one_share() {
+fn a_domain_has_a_weight_and_a_cap() {
     let tools = Tools::new();
     let id = tools.made(1);
     let ask = SchedulerOp {
@@ -454,8 +454,23 @@ fn scheduling_has_one_share() {
     let (result, mut got) = tools.call(op::SCHEDULER_OP, id, &ask);
     assert_eq!((result, got.parameters[0]), (0, 256));
     got.command = scheduler_command::PUT_INFO;
-    assert_eq!(tools.call(op::SCHEDULER_OP, id, &got).0, 0);
-    got.parameters[0] = 512;
+    for (weight, cap, answer) in [
+        (65535, 0, 0),
+        (1, 100, 0),
+        (512, 25, 0),
+        (0, 25, Error::EINVAL.as_result()),
+        (512, 101, Error::EINVAL.as_result()),
+    ] {
+        got.parameters[0] = weight | (cap << 16);
+        assert_eq!(tools.call(op::SCHEDULER_OP, id, &got).0, answer, "{weight} {cap}");
+    }
+    let (_, kept) = tools.call(op::SCHEDULER_OP, id, &ask);
+    assert_eq!(
+        kept.parameters[0],
+        512 | (25 << 16),
+        "what is refused changes nothing"
+    );
+    got.command = scheduler_command::GET_VCPU_INFO;
     assert_eq!(
         tools.call(op::SCHEDULER_OP, id, &got).0,
         Error::EOPNOTSUPP.as_result()

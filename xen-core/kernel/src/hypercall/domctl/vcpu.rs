@@ -13,6 +13,7 @@ use super::bitmap::{read_bitmap, write_bitmap};
 use super::{Handled, Reply};
 use crate::domain::{Domain, VcpuHandle};
 use crate::hypercall::Call;
+use crate::schedule::ProcessorSet;
 use crate::vcpu::{Place, stop};
 
 /// EINVAL for one that the domain can never have, ESRCH for one that it has not been given.
@@ -21,11 +22,6 @@ fn existing<M: Machine>(target: &Arc<Domain<M>>, index: u32) -> Result<VcpuHandl
         return Err(Error::EINVAL);
     }
     VcpuHandle::new(target, index).ok_or(Error::ESRCH)
-}
-
-fn all_processors<M: Machine>(call: &Call<'_, M>) -> u64 {
-    let count = call.machine().processors();
-    if count >= 64 { u64::MAX } else { (1 << count) - 1 }
 }
 
 /// Sets that are meant must be there.
@@ -49,13 +45,10 @@ pub fn set_affinity<M: Machine>(
     let vcpu = existing(target, wanted.vcpu)?;
     check_affinity(&wanted)?;
     let meant = |flag: u32| wanted.flags & flag != 0;
-    let online = all_processors(call);
     let hard = if meant(affinity_flag::HARD) {
-        let bits = read_bitmap(call, &wanted.hard)?;
-        if bits & online == 0 {
-            return Err(Error::EINVAL);
-        }
-        Some(bits)
+        let wanted = read_bitmap(call, &wanted.hard)?;
+        call.kernel.check_affinity(&vcpu, &wanted)?;
+        Some(wanted)
     } else {
         None
     };
@@ -66,16 +59,14 @@ pub fn set_affinity<M: Machine>(
     };
     if let Some(hard) = hard {
         // Everything that exists is everywhere, also when more processors come.
-        vcpu.hard_affinity.store(
-            if hard & online == online { u64::MAX } else { hard },
-            Ordering::SeqCst,
-        );
-        call.kernel.place_again(&vcpu);
-        write_bitmap(call, &wanted.hard, hard & online)?;
+        call.kernel.set_affinity(&vcpu, hard)?;
+        let online = call.kernel.processors_of(target);
+        write_bitmap(call, &wanted.hard, &hard.and(&online))?;
     }
     if let Some(soft) = soft {
-        vcpu.soft_affinity.store(soft, Ordering::SeqCst);
-        write_bitmap(call, &wanted.soft, soft & online)?;
+        vcpu.soft_affinity.store(soft);
+        let online = call.kernel.processors_of(target);
+        write_bitmap(call, &wanted.soft, &soft.and(&online))?;
     }
     Ok(Reply::Nothing)
 }
@@ -84,20 +75,12 @@ pub fn get_affinity<M: Machine>(call: &Call<'_, M>, target: &Arc<Domain<M>>, req
     let wanted: VcpuAffinity = request.view();
     let vcpu = existing(target, wanted.vcpu)?;
     check_affinity(&wanted)?;
-    let online = all_processors(call);
+    let online = ProcessorSet::first_ones(call.machine().processors());
     if wanted.flags & affinity_flag::HARD != 0 {
-        write_bitmap(
-            call,
-            &wanted.hard,
-            vcpu.hard_affinity.load(Ordering::SeqCst) & online,
-        )?;
+        write_bitmap(call, &wanted.hard, &vcpu.hard_affinity.load().and(&online))?;
     }
     if wanted.flags & affinity_flag::SOFT != 0 {
-        write_bitmap(
-            call,
-            &wanted.soft,
-            vcpu.soft_affinity.load(Ordering::SeqCst) & online,
-        )?;
+        write_bitmap(call, &wanted.soft, &vcpu.soft_affinity.load().and(&online))?;
     }
     Ok(Reply::Nothing)
 }

@@ -190,36 +190,109 @@ fn all_domains_are_listed() {
 }
 
 #[test]
-fn there_is_one_pool() {
+fn pools_are_made_filled_emptied_and_ended() {
     let tools = Tools::new();
-    let request = |operation: u32, pool: u32| CpupoolOp {
+    let set = |at: u64| ControlBitmap {
+        bitmap: GuestHandle::new(at),
+        nr_bits: 64,
+        ..ControlBitmap::default()
+    };
+    let request = |operation: u32, pool: u32, cpu: u32| CpupoolOp {
         operation,
         pool,
-        cpus: ControlBitmap {
-            bitmap: GuestHandle::new(BUFFER),
-            nr_bits: 64,
-            ..ControlBitmap::default()
-        },
+        cpu,
+        scheduler: scheduler::NULL,
+        cpus: set(BUFFER),
         ..CpupoolOp::default()
     };
-    let pool = tools.ask(op::CPUPOOL_OP, &request(cpupool::INFO, 0));
+    let call = |operation: u32, pool: u32, cpu: u32| {
+        let (result, told) = tools.call(op::CPUPOOL_OP, &request(operation, pool, cpu));
+        (result, told.pool)
+    };
+    let cpus = || testing::peek::<u64>(&tools.control, BUFFER);
+    let refused = |error: Error, pool: u32| (error.as_result(), pool);
+    let pool = tools.ask(op::CPUPOOL_OP, &request(cpupool::INFO, 0, 0));
     assert_eq!(
-        (pool.pool, pool.scheduler, pool.number_of_domains),
-        (0, scheduler::CREDIT2, 1)
+        (pool.pool, pool.scheduler, pool.number_of_domains, cpus()),
+        (0, scheduler::CREDIT2, 1, 3)
     );
-    assert_eq!(testing::peek::<u64>(&tools.control, BUFFER), 3);
+    assert_eq!(call(cpupool::INFO, 1, 0), refused(Error::ENOENT, 1));
+    assert_eq!(call(cpupool::CREATE, cpupool::ANY, 0), (0, 1));
+    assert_eq!(call(cpupool::CREATE, 1, 0), refused(Error::EEXIST, 1));
+    assert_eq!(call(cpupool::CREATE, 64, 0), refused(Error::ENOSPC, 64));
+    assert_eq!(call(cpupool::ADD_CPU, 1, cpupool::ANY), refused(Error::ENODEV, 1));
+    assert_eq!(call(cpupool::ADD_CPU, 1, 1), refused(Error::EBUSY, 1));
+    assert_eq!(call(cpupool::REMOVE_CPU, 0, 1), (0, 0));
+    assert_eq!(call(cpupool::REMOVE_CPU, 0, 0), refused(Error::EBUSY, 0));
+    assert_eq!(call(cpupool::REMOVE_CPU, 0, 1), refused(Error::EINVAL, 0));
+    assert_eq!((call(cpupool::FREE_INFO, 0, 0).0, cpus()), (0, 2));
+    assert_eq!(call(cpupool::ADD_CPU, 1, cpupool::ANY), (0, 1));
+    assert_eq!(call(cpupool::ADD_CPU, 1, 2), refused(Error::EINVAL, 1));
+    let pool = tools.ask(op::CPUPOOL_OP, &request(cpupool::INFO, 1, 0));
     assert_eq!(
-        tools.call(op::CPUPOOL_OP, &request(cpupool::INFO, 1)).0,
-        Error::ENOENT.as_result()
+        (pool.pool, pool.scheduler, pool.number_of_domains, cpus()),
+        (1, scheduler::NULL, 0, 2)
     );
-    tools.ask(op::CPUPOOL_OP, &request(cpupool::FREE_INFO, 0));
-    assert_eq!(testing::peek::<u64>(&tools.control, BUFFER), 0);
-    for operation in [cpupool::CREATE, cpupool::DESTROY, cpupool::MOVE_DOMAIN, 99] {
-        assert_eq!(
-            tools.call(op::CPUPOOL_OP, &request(operation, 0)).0,
-            Error::EOPNOTSUPP.as_result()
-        );
+    assert_eq!(call(cpupool::DESTROY, 1, 0), refused(Error::EBUSY, 1));
+    // The control domain stays where it is.
+    assert_eq!(call(cpupool::MOVE_DOMAIN, 1, 0), refused(Error::EINVAL, 1));
+    let guest = testing::domain(&tools.kernel, 5, 1, 1);
+    testing::vcpu(&guest, 0)
+        .hard_affinity
+        .store(crate::schedule::ProcessorSet::one(0));
+    let moved = CpupoolOp {
+        domain: 5,
+        ..request(cpupool::MOVE_DOMAIN, 1, 0)
+    };
+    assert_eq!(tools.call(op::CPUPOOL_OP, &moved).0, 0);
+    assert!(tools.kernel.allowed(&testing::vcpu(&guest, 0)).contains(1));
+    assert_eq!(
+        tools
+            .ask(op::CPUPOOL_OP, &request(cpupool::INFO, 1, 0))
+            .number_of_domains,
+        1
+    );
+    assert_eq!(
+        call(cpupool::REMOVE_CPU, 1, cpupool::ANY),
+        refused(Error::EBUSY, 1)
+    );
+    let back = CpupoolOp { pool: 0, ..moved };
+    assert_eq!(tools.call(op::CPUPOOL_OP, &back).0, 0);
+    assert_eq!(call(cpupool::REMOVE_CPU, 1, cpupool::ANY), (0, 1));
+    // No processor is left in it: nobody may move there.
+    assert_eq!(tools.call(op::CPUPOOL_OP, &moved).0, Error::ENOENT.as_result());
+    assert_eq!(call(cpupool::DESTROY, 1, 0), (0, 1));
+    assert_eq!(call(99, 0, 0), refused(Error::ENOSYS, 0));
+}
+
+#[test]
+fn the_least_time_before_a_preemption_is_kept_in_its_limits() {
+    let tools = Tools::new();
+    let request = |command: u32, microseconds: u64| SchedulerOp {
+        pool: 0,
+        scheduler: scheduler::CREDIT2,
+        command,
+        parameters: [microseconds, 0],
+        ..SchedulerOp::default()
+    };
+    let get = || tools.ask(op::SCHEDULER_OP, &request(1, 0)).parameters[0];
+    assert_eq!(get(), 0);
+    for (microseconds, answer) in [
+        (1000, 0),
+        (99, Error::EINVAL.as_result()),
+        (500_001, Error::EINVAL.as_result()),
+    ] {
+        assert_eq!(tools.call(op::SCHEDULER_OP, &request(0, microseconds)).0, answer);
     }
+    assert_eq!(get(), 1000);
+    let elsewhere = SchedulerOp {
+        pool: 3,
+        ..request(1, 0)
+    };
+    assert_eq!(
+        tools.call(op::SCHEDULER_OP, &elsewhere).0,
+        Error::ESRCH.as_result()
+    );
 }
 
 #[test]
