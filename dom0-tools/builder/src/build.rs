@@ -53,10 +53,11 @@ pub struct Built {
     pub console_frame: u64,
 }
 
-/// Makes the domain. When it fails, the domain is gone again.
+/// Makes the domain, in this CPU pool. When it fails, the domain is gone again.
 pub fn build(
     hypervisor: &Hypervisor,
     handle: [u8; 16],
+    pool: u32,
     plan: &Plan<'_>,
     progress: &mut dyn FnMut(Step),
 ) -> Result<Built, Error> {
@@ -66,6 +67,7 @@ pub fn build(
         handle,
         max_vcpus,
         max_event_port: MAX_EVENT_PORT,
+        pool,
     };
     let domain = hypervisor.create_domain(&new)?;
     let result = Construction {

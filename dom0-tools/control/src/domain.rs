@@ -27,6 +27,8 @@ pub struct NewDomain {
     pub max_vcpus: u32,
     /// Highest event channel port.
     pub max_event_port: u32,
+    /// The CPU pool it runs in.
+    pub pool: u32,
 }
 
 /// Why a domain shut down.
@@ -95,6 +97,8 @@ pub struct DomainInfo {
     pub max_vcpu_id: Option<u32>,
     /// The UUID.
     pub handle: [u8; 16],
+    /// The CPU pool it runs in.
+    pub pool: u32,
 }
 
 impl From<domctl::DomainInfo> for DomainInfo {
@@ -115,6 +119,7 @@ impl From<domctl::DomainInfo> for DomainInfo {
             online_vcpus: info.number_of_online_vcpus,
             max_vcpu_id: (info.max_vcpu_id != domctl::INVALID_MAX_VCPU_ID).then_some(info.max_vcpu_id),
             handle: info.handle,
+            pool: info.cpupool,
         }
     }
 }
@@ -137,6 +142,7 @@ impl Hypervisor {
             flags: create_flag::HVM | create_flag::HAP,
             max_vcpus: new.max_vcpus,
             max_event_channel_port: new.max_event_port,
+            cpupool_id: new.pool,
             // The hypervisor's defaults.
             max_grant_frames: -1,
             max_maptrack_frames: -1,
@@ -337,7 +343,7 @@ impl Hypervisor {
 
     /// # Safety
     /// `payload` is the structure of this command, and addresses in it are as [`Self::call`] demands.
-    unsafe fn domctl<T>(
+    pub(crate) unsafe fn domctl<T>(
         &self,
         operation: &'static str,
         command: u32,
@@ -357,7 +363,7 @@ impl Hypervisor {
     ///
     /// # Safety
     /// As for [`Self::domctl`].
-    unsafe fn domctl_with<T: FromBytes + IntoBytes + Immutable>(
+    pub(crate) unsafe fn domctl_with<T: FromBytes + IntoBytes + Immutable>(
         &self,
         operation: &'static str,
         command: u32,
@@ -376,4 +382,5 @@ impl Hypervisor {
     }
 }
 
-const DOMCTL_ROOM: usize = Arguments::room_for::<Domctl>(1);
+/// Bytes of arguments that a domctl's own structure takes.
+pub(crate) const DOMCTL_ROOM: usize = Arguments::room_for::<Domctl>(1);

@@ -14,6 +14,8 @@
 //! Nothing here retries, caches or decides: policy belongs to the callers.
 
 mod buffer;
+mod cpu_pool;
+mod cpu_set;
 mod device;
 mod domain;
 mod error;
@@ -25,13 +27,18 @@ mod hvm;
 mod hypervisor;
 mod loop_device;
 mod physmap;
+mod processors;
+mod scheduling;
 mod shared_memory;
 mod store_ring;
 mod system;
+mod virtual_cpu;
 
 pub use hypercall_abi::DomainId;
 pub use hypercall_abi::xen::{CpuidLeaf, MsrEntry};
 
+pub use cpu_pool::{FIRST_POOL, Pool};
+pub use cpu_set::{CPU_MAX, CpuSet};
 pub use domain::{CpuPolicy, DomainInfo, NewDomain, ShutdownReason};
 pub use error::{Error, Result};
 pub use event_channel::{ChannelState, ChannelStatus, EventChannels, Port, VirtualInterrupt};
@@ -42,9 +49,12 @@ pub use hvm::HvmParameter;
 pub use hypervisor::Hypervisor;
 pub use loop_device::LoopDevice;
 pub use physmap::{MemoryKind, MemoryRange};
+pub use processors::{Counter, CpuPlace};
+pub use scheduling::{PoolParameters, Scheduler, Share};
 pub use shared_memory::SharedMemory;
 pub use store_ring::LocalStoreRing;
 pub use system::{PhysicalInfo, Version};
+pub use virtual_cpu::{Affinity, VcpuInfo};
 
 /// Bytes in a page, the unit of every mapping.
 pub const PAGE_SIZE: usize = 4096;

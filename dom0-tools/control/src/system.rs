@@ -13,7 +13,8 @@ use hypercall_abi::version;
 use hypercall_abi::xen::{CpuidLeaf, MsrEntry};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-const SYSCTL_ROOM: usize = Arguments::room_for::<Sysctl>(1);
+/// Bytes of arguments that a sysctl's own structure takes.
+pub(crate) const SYSCTL_ROOM: usize = Arguments::room_for::<Sysctl>(1);
 /// Domains asked for in one call.
 const DOMAINS_PER_CALL: usize = 64;
 
@@ -204,7 +205,7 @@ impl Hypervisor {
 
     /// # Safety
     /// `payload` is the structure of this command, and addresses in it are as [`Self::call`] demands.
-    unsafe fn sysctl<T: FromBytes + IntoBytes + Immutable>(
+    pub(crate) unsafe fn sysctl<T: FromBytes + IntoBytes + Immutable>(
         &self,
         operation: &'static str,
         command: u32,

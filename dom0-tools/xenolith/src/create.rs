@@ -6,6 +6,7 @@ use crate::domain;
 use crate::failure::{Context, Failure, Result};
 use crate::machine::Machine;
 use crate::monitor;
+use crate::placement::Prepared;
 use crate::record::{Lock, Phase, Record};
 use crate::store_tree;
 use crate::teardown;
@@ -93,6 +94,7 @@ fn assemble(
     let config = record.config.clone();
     // Cheap to find out before the kernel is unpacked; checked once more before the domain is made.
     builder::check_machine(&machine.hypervisor, &config.shape())?;
+    let placement = Prepared::new(machine, &config.scheduling, config.max_vcpus)?;
     let kernel = read("kernel", &config.kernel)?;
     let ramdisk = config
         .ramdisk
@@ -113,9 +115,16 @@ fn assemble(
         .map(|(index, interface)| PreparedInterface::new(interface, record.uuid, index))
         .collect::<Result<Vec<_>>>()?;
 
-    let built = builder::build(&machine.hypervisor, record.uuid.0, &plan, progress)?;
+    let built = builder::build(
+        &machine.hypervisor,
+        record.uuid.0,
+        placement.pool,
+        &plan,
+        progress,
+    )?;
     record.domain = Some(built.domain.0);
     machine.records.save(record)?;
+    placement.apply(machine, built.domain)?;
 
     let store = &mut machine.store;
     store.transaction(|store| store_tree::write(store, record, &built, &disks, &interfaces))?;

@@ -67,6 +67,7 @@ impl From<control::Error> for Failure {
             Errno::ACCESS => {
                 "the hypervisor speaks another version of the toolstack interface than Xen 4.17's"
             }
+            Errno::NOSYS | Errno::OPNOTSUPP => "this hypervisor does not offer that operation",
             Errno::NOMEM => "free some memory: destroy a guest, or give dom0 less with dom0_mem=",
             _ => return Self::new(error.to_string()),
         };

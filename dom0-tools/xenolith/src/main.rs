@@ -1,6 +1,7 @@
 //! The management command of the Xenolith hypervisor.
 
 mod arguments;
+mod change;
 mod command;
 mod console;
 mod create;
@@ -10,6 +11,9 @@ mod machine;
 mod monitor;
 mod network;
 mod output;
+mod placement;
+mod pool;
+mod processors;
 mod reap;
 mod record;
 mod store_tree;

@@ -172,14 +172,11 @@ fn act(machine: &mut Machine, record: Record, reason: ShutdownReason, lived: Dur
         return Ok(action);
     }
     let lock = machine.records.lock(record.uuid)?;
-    // While we waited for the lock, somebody may have taken it away.
-    if machine
-        .records
-        .load(record.uuid)?
-        .is_none_or(|now| now.domain != record.domain)
-    {
+    // While we waited for the lock, somebody may have taken it away, or changed what it is made from.
+    let now = machine.records.load(record.uuid)?;
+    let Some(record) = now.filter(|now| now.domain == record.domain) else {
         return Ok(action);
-    }
+    };
     if action == Action::Destroy {
         teardown::remove_guest(machine, &record, &lock)?;
         return Ok(action);

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 const DIRECTORY: &str = "/run/xenolith";
 /// Changes when the layout of [`Record`] does; records of other versions are not understood.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// How far a guest's existence has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,7 +198,7 @@ fn unreadable(path: &Path, reason: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Action;
+    use crate::config::{Action, Scheduling};
 
     fn records(name: &str) -> Records {
         let directory = std::env::temp_dir().join(format!("xenolith-test-{}-{name}", std::process::id()));
@@ -218,6 +218,7 @@ mod tests {
             max_memory: 1,
             vcpus: 1,
             max_vcpus: 1,
+            scheduling: Scheduling::default(),
             disks: vec![],
             interfaces: vec![],
             on_poweroff: Action::Destroy,

@@ -142,6 +142,19 @@ pub mod performance_counter {
     pub const QUERY: u32 = 2;
 }
 
+/// Counters of each virtual CPU, as our core publishes them and Xen does not: one value for each virtual CPU, in the same order
+/// in each of them.
+pub mod vcpu_counter {
+    /// The number of its domain.
+    pub const DOMAIN: &str = "vcpu domain";
+    /// Its own number.
+    pub const NUMBER: &str = "vcpu number";
+    /// Microseconds that it could have run and had no processor; starts anew after 2^32.
+    pub const RUNNABLE: &str = "vcpu runnable us";
+    /// What the names of others begin with: how often it left its guest, and behind the prefix why.
+    pub const EXITS_PREFIX: &str = "vcpu exits ";
+}
+
 /// A counter's name.
 #[doc(alias = "xen_sysctl_perfc_desc")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

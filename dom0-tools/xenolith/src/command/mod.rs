@@ -1,9 +1,15 @@
 //! The commands: each finds its domain, does one thing, and says so.
 
+mod cpupool;
 mod create;
 mod info;
 mod lifecycle;
 mod list;
+mod sched;
+mod top;
+mod vcpu_list;
+mod vcpu_pin;
+mod vcpu_set;
 
 use crate::arguments::{Command, Request};
 use crate::console;
@@ -39,6 +45,12 @@ pub fn run(command: Command, as_json: bool) -> Result<()> {
         } => create::run(&file, &settings, paused, as_json),
         Command::List { domain } => list::run(&mut open()?, domain.as_deref(), as_json),
         Command::Info { domain: Some(domain) } => info::domain(&mut open()?, &domain, as_json),
+        Command::Sched(wanted) => sched::run(&mut open()?, &wanted, as_json),
+        Command::VcpuList { domains } => vcpu_list::run(&mut open()?, &domains, as_json),
+        Command::VcpuPin(wanted) => vcpu_pin::run(&mut open()?, &wanted, as_json),
+        Command::VcpuSet(wanted) => vcpu_set::run(&mut open()?, &wanted, as_json),
+        Command::Cpupool(command) => cpupool::run(&mut open()?, command, as_json),
+        Command::Top(wanted) => top::run(&mut open()?, &wanted, as_json),
         Command::Console { domain } => attach(&domain, as_json),
         Command::Shutdown(request) => lifecycle::shutdown(&mut open()?, &request, as_json),
         Command::Reboot(request) => lifecycle::reboot(&mut open()?, &request, as_json),

@@ -1,7 +1,7 @@
 //! A guest's configuration: what the settings mean.
 
 use super::syntax::{Content, Entry, Value};
-use super::{Disk, Interface, keys};
+use super::{Disk, Interface, Scheduling, keys};
 use crate::failure::{Failure, Result};
 use crate::uuid::Uuid;
 use builder::Shape;
@@ -62,6 +62,8 @@ pub struct GuestConfig {
     pub vcpus: u32,
     /// Virtual CPUs it may get.
     pub max_vcpus: u32,
+    /// Which processors it may use, and how much of them.
+    pub scheduling: Scheduling,
     /// Its disks.
     pub disks: Vec<Disk>,
     /// Its network interfaces.
@@ -96,6 +98,7 @@ impl GuestConfig {
             .number("memory", 1, MEMORY_MAX_MIB)?
             .unwrap_or(DEFAULT_MEMORY);
         let vcpus = settings.number("vcpus", 1, VCPUS_MAX)?.unwrap_or(1);
+        let max_vcpus = settings.number("maxvcpus", vcpus, VCPUS_MAX)?.unwrap_or(vcpus) as u32;
         Ok(Self {
             name: settings.name()?,
             uuid: settings.uuid()?,
@@ -112,7 +115,8 @@ impl GuestConfig {
                 .number("maxmem", memory, MEMORY_MAX_MIB)?
                 .unwrap_or(memory),
             vcpus: vcpus as u32,
-            max_vcpus: settings.number("maxvcpus", vcpus, VCPUS_MAX)?.unwrap_or(vcpus) as u32,
+            max_vcpus,
+            scheduling: Scheduling::from_settings(&settings, max_vcpus)?,
             disks: settings.disks()?,
             interfaces: settings.strings("vif")?.map_or(Ok(vec![]), |list| {
                 list.into_iter()
@@ -138,20 +142,21 @@ impl GuestConfig {
     }
 }
 
-struct Settings<'a> {
+/// The settings by their keys.
+pub(super) struct Settings<'a> {
     entries: &'a [Entry],
     source: Option<String>,
 }
 
 impl<'a> Settings<'a> {
-    fn get(&self, key: &str) -> Option<&'a Value> {
+    pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
         self.entries
             .iter()
             .find(|entry| entry.key == key)
             .map(|entry| &entry.value)
     }
 
-    fn text(&self, key: &str) -> Result<Option<(&'a str, &'a Value)>> {
+    pub(super) fn text(&self, key: &str) -> Result<Option<(&'a str, &'a Value)>> {
         match self.get(key) {
             None => Ok(None),
             Some(value) => match &value.content {
@@ -178,7 +183,7 @@ impl<'a> Settings<'a> {
         }
     }
 
-    fn number(&self, key: &str, least: u64, most: u64) -> Result<Option<u64>> {
+    pub(super) fn number(&self, key: &str, least: u64, most: u64) -> Result<Option<u64>> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };

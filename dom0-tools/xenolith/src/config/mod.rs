@@ -5,11 +5,13 @@ mod guest;
 mod interface;
 mod keys;
 mod paths;
+mod scheduling;
 pub mod syntax;
 
 pub use disk::Disk;
 pub use guest::{Action, GuestConfig};
 pub use interface::{Interface, MacAddress};
+pub use scheduling::{Placement, Scheduling, cap_max};
 
 use crate::failure::{Context, Failure, Result};
 use std::path::Path;

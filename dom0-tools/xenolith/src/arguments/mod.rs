@@ -1,5 +1,9 @@
 //! The command line.
 
+mod scheduling;
+
+pub use scheduling::{Cpupool, Sched, Top, VcpuPin, VcpuSet};
+
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -62,6 +66,26 @@ pub enum Command {
         /// A name or a number.
         domain: String,
     },
+    /// Show or set domains' shares of processor time, and how schedulers give it out.
+    #[command(
+        after_help = "Without options it lists the domains of all CPU pools. A cap over 100 needs more than one vCPU."
+    )]
+    Sched(Sched),
+    /// List vCPUs: where they are, what they do, where they may run.
+    VcpuList {
+        /// Only these: names or numbers.
+        domains: Vec<String>,
+    },
+    /// Say where vCPUs may run.
+    VcpuPin(VcpuPin),
+    /// Say how many vCPUs a domain shall have online; its kernel does it.
+    VcpuSet(VcpuSet),
+    /// CPU pools.
+    #[command(flatten)]
+    Cpupool(Cpupool),
+    /// Show what domains and their vCPUs use, again and again.
+    #[command(after_help = TOP_HELP)]
+    Top(Top),
     /// Show the hypervisor's log.
     Dmesg {
         /// Clear it after reading.
@@ -75,6 +99,11 @@ pub enum Command {
         uuid: String,
     },
 }
+
+const TOP_HELP: &str = "\
+CPU% is of one CPU. STEAL% is the time that vCPUs could have run and had no CPU: dom0's from its own kernel, guests' \
+where the hypervisor publishes it (Xenolith; Xen does not), else `-`; so are exits. Network and disk are what dom0's \
+backends moved, from the guest's view. End it with Ctrl-C.";
 
 /// A request that the guest itself has to carry out.
 #[derive(Args)]
