@@ -69,6 +69,13 @@ impl Hypervisor {
         Ok(self.pool_op("get free CPUs", request)?.1)
     }
 
+    /// All processors that are online: each is in a pool or free.
+    pub fn online_cpus(&self) -> Result<CpuSet> {
+        let pools = self.pools()?;
+        let free = self.free_cpus()?;
+        Ok(pools.iter().fold(free, |all, pool| all.union(&pool.cpus)))
+    }
+
     /// Makes a pool without processors; answers its number.
     #[doc(alias = "XEN_SYSCTL_CPUPOOL_OP_CREATE")]
     pub fn create_pool(&self, scheduler: Scheduler) -> Result<u32> {

@@ -60,7 +60,8 @@ impl Hypervisor {
         Ok(infos.iter().map(|info| info.idle_time).collect())
     }
 
-    /// Where each processor is that is online.
+    /// Where each processor is, by number. One that is offline is nowhere; of one that is online, too, nothing may be known: Xen on an emulated
+    /// machine does not find its core.
     #[doc(alias = "XEN_SYSCTL_cputopoinfo")]
     pub fn cpu_places(&self) -> Result<Vec<CpuPlace>> {
         let mut places: Vec<CpuTopology> = zeroed(CPUS_MAX);
@@ -85,8 +86,7 @@ impl Hypervisor {
             socket: known(place.socket),
             node: known(place.node),
         });
-        // A processor that is offline has none of them.
-        Ok(all.filter(|place| place.core.is_some()).collect())
+        Ok(all.collect())
     }
 
     /// What the hypervisor counts; nothing when it does not publish that, as Debian's Xen does not.

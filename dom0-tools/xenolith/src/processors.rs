@@ -6,20 +6,22 @@ use xenolith::cpu_list::{CpuList, Unresolved};
 
 /// Those that are online.
 pub struct Processors {
+    all: CpuSet,
     places: Vec<CpuPlace>,
 }
 
 impl Processors {
     /// Asks for them.
     pub fn load(hypervisor: &Hypervisor) -> Result<Self> {
-        Ok(Self {
-            places: hypervisor.cpu_places()?,
-        })
+        let all = hypervisor.online_cpus()?;
+        let mut places = hypervisor.cpu_places()?;
+        places.retain(|place| all.contains(place.cpu));
+        Ok(Self { all, places })
     }
 
     /// All of them.
-    pub fn all(&self) -> CpuSet {
-        self.places.iter().map(|place| place.cpu).collect()
+    pub fn all(&self) -> &CpuSet {
+        &self.all
     }
 
     fn of_node(&self, node: u32) -> CpuSet {
@@ -30,7 +32,7 @@ impl Processors {
     /// Those that a list names; it must name some, and none that there are not.
     pub fn resolve(&self, list: &CpuList) -> Result<CpuSet> {
         let all = self.all();
-        list.resolve(&all, |node| self.of_node(node))
+        list.resolve(all, |node| self.of_node(node))
             .map_err(|unresolved| match unresolved {
                 Unresolved::NoSuchCpu(cpu) => {
                     Failure::new(format!("this machine has no CPU {cpu}")).advise(format!("it has {all}"))
@@ -47,9 +49,8 @@ impl Processors {
 
     /// A set as people read it: `all` where it has all of them.
     pub fn show(&self, cpus: &CpuSet) -> String {
-        let all = self.all();
-        match cpus.intersection(&all) {
-            shown if shown == all => "all".to_owned(),
+        match cpus.intersection(&self.all) {
+            shown if shown == self.all => "all".to_owned(),
             shown if shown.is_empty() => "none".to_owned(),
             shown => shown.to_string(),
         }

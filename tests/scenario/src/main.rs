@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `scenario: step NAME` | begins |
 //! | `scenario: ok NAME (1.23 s)`, `scenario: FAIL NAME: why` | ended |
+//! | `scenario: left out NAME: why` | not tried, since the hypervisor does not have it |
 //! | `scenario: mark NAME` | a milestone, timed by whoever reads |
 //! | `scenario: figure NAME = NUMBER` | something counted |
 //! | `scenario: verdict N passed, N failed` | the end |
@@ -19,6 +20,7 @@ mod guest;
 mod http;
 mod machine;
 mod report;
+mod scheduling;
 mod tools;
 mod web;
 
@@ -46,9 +48,10 @@ fn play(name: &str, vcpus: u32, seconds: f64, which: &str, report: &mut Report) 
     match name {
         "main" => main_scenario(vcpus, report),
         "quick" => quick_scenario(vcpus, report),
+        "control" => control_scenario(vcpus, report),
         "attack" => attack::play(report, vcpus, Purpose::Harm, (seconds * 1000.0) as u64, which),
         "fairness" => attack::play(report, vcpus, Purpose::Share, (seconds * 1000.0) as u64, which),
-        _ => anyhow::bail!("there is no scenario {name}: main, attack, fairness, quick or none"),
+        _ => anyhow::bail!("there is no scenario {name}: main, attack, fairness, quick, control or none"),
     }
 }
 
@@ -61,11 +64,24 @@ fn main_scenario(vcpus: u32, report: &mut Report) -> Result<()> {
     web.create(report, &baseline);
     web.prove(report);
     web.pause(report);
+    let marked = scheduling::mark(report, "web");
     web.reboot(report);
+    if marked {
+        scheduling::check_mark(report, "web");
+    }
+    scheduling::play(report, vcpus);
     casualties::play(report, &web);
     bad_input::play(report, &web);
     web.shut_down(report);
     baseline.check_restored(report);
+    Ok(())
+}
+
+/// What operators do about processors, alone: for those who work on that.
+fn control_scenario(vcpus: u32, report: &mut Report) -> Result<()> {
+    let baseline = Baseline::take()?;
+    scheduling::play(report, vcpus);
+    baseline.check_restored_quickly(report);
     Ok(())
 }
 

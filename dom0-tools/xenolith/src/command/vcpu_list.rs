@@ -89,7 +89,7 @@ fn row(domain: &Domain, vcpu: &VcpuInfo, affinity: &Affinity, processors: &Proce
 }
 
 fn describe(domain: &Domain, vcpu: &VcpuInfo, affinity: &Affinity, processors: &Processors) -> Value {
-    let there_are = |cpus: &CpuSet| cpus.intersection(&processors.all()).iter().collect::<Vec<_>>();
+    let there_are = |cpus: &CpuSet| cpus.intersection(processors.all()).iter().collect::<Vec<_>>();
     json!({
         "name": domain.name,
         "domain": domain.id().0,

@@ -125,7 +125,7 @@ fn report(
     soft_was_set: bool,
     as_json: bool,
 ) {
-    let numbers = |cpus: &CpuSet| cpus.intersection(&processors.all()).iter().collect::<Vec<_>>();
+    let numbers = |cpus: &CpuSet| cpus.intersection(processors.all()).iter().collect::<Vec<_>>();
     let mut documents = Vec::new();
     for (vcpu, affinity) in done {
         let (hard, soft) = (processors.show(&affinity.hard), processors.show(&affinity.soft));
