@@ -27,7 +27,10 @@ pub fn line(text: &str) {
 
 /// Prints rows in columns. The first row is the heading; columns of numbers are set to the right.
 pub fn table(rows: &[Vec<String>]) {
-    let is_number = |cell: &String| cell.starts_with(|letter: char| letter.is_ascii_digit());
+    // What is not known is a dash, and what does not apply is empty.
+    let is_number = |cell: &String| {
+        cell.is_empty() || cell == "-" || cell.starts_with(|letter: char| letter.is_ascii_digit())
+    };
     let numeric = |column: usize| {
         rows.iter()
             .skip(1)

@@ -35,15 +35,15 @@ impl Processors {
         list.resolve(all, |node| self.of_node(node))
             .map_err(|unresolved| match unresolved {
                 Unresolved::NoSuchCpu(cpu) => {
-                    Failure::new(format!("this machine has no CPU {cpu}")).advise(format!("it has {all}"))
+                    Failure::new(format!("this machine has no CPU {cpu}")).advise(format!("its CPUs: {all}"))
                 }
                 Unresolved::NoSuchNode(node) => {
                     let nodes: CpuSet = self.places.iter().filter_map(|place| place.node).collect();
                     Failure::new(format!("this machine has no node {node} with CPUs"))
-                        .advise(format!("it has {nodes}"))
+                        .advise(format!("its nodes: {nodes}"))
                 }
                 Unresolved::Empty => Failure::new(format!("`{list}` names no CPU"))
-                    .advise(format!("name one at least; this machine has {all}")),
+                    .advise(format!("name one at least of {all}")),
             })
     }
 

@@ -26,7 +26,7 @@ pub struct RunArguments {
     /// CPUs of the machine and of dom0 [default: 2, on xen and for fairness 1].
     #[arg(long)]
     smp: Option<u32>,
-    /// What dom0 plays: main, attack (malicious guests), fairness (what a guest loses beside them), or none (only boots).
+    /// What dom0 plays: main, control (what operators do about processors), attack (malicious guests), fairness (what a guest loses beside them), or none (only boots).
     #[arg(long, default_value = "main")]
     scenario: String,
     /// How long each attacker of `attack` and `fairness` is at it, in the machine's seconds.
