@@ -3,6 +3,9 @@
 use crate::failure::{Failure, Result};
 use crate::machine::Machine;
 use control::{DomainId, Pool};
+use rustix::io::Errno;
+use std::thread::sleep;
+use std::time::Duration;
 
 /// A pool and its name.
 pub struct NamedPool {
@@ -58,4 +61,20 @@ pub fn members(machine: &mut Machine, pool: u32) -> Result<Vec<(DomainId, String
     let domains = crate::domain::all(machine)?;
     let members = domains.into_iter().filter(|domain| domain.info.pool == pool);
     Ok(members.map(|domain| (domain.id(), domain.name)).collect())
+}
+
+/// The hypervisor may need a moment until nothing of the pool runs on the processor; until it is done, it takes no other request of this kind.
+const REMOVE_TRIES: u32 = 50;
+const REMOVE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Takes a processor from a pool, with some patience.
+pub fn remove_cpu(machine: &Machine, pool: u32, cpu: u32) -> control::Result<()> {
+    let mut tries = 0;
+    loop {
+        match machine.hypervisor.remove_cpu_from_pool(pool, cpu) {
+            Err(error) if error.errno == Errno::AGAIN && tries < REMOVE_TRIES => sleep(REMOVE_INTERVAL),
+            outcome => return outcome,
+        }
+        tries += 1;
+    }
 }

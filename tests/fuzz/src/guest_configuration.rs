@@ -1,7 +1,8 @@
 //! xl.cfg files.
 
 use xenolith::config::syntax::{Content, Entry, Value, parse};
-use xenolith::config::{GuestConfig, Interface, MacAddress};
+use xenolith::config::{GuestConfig, Interface, MacAddress, Placement, Scheduling, cap_max};
+use xenolith::cpu_list::CpuList;
 use xenolith::failure::Failure;
 
 const SOURCE: &str = "t.cfg";
@@ -118,10 +119,28 @@ fn check(config: &GuestConfig) {
             |mac: &MacAddress| u8::from_str_radix(&mac.to_string()[..2], 16).is_ok_and(|it| it & 1 != 0);
         assert!(!mac.as_ref().is_some_and(group), "a group's address");
     }
+    check_scheduling(&config.scheduling, config.max_vcpus);
     // Restarts and the monitor read it from a record.
     let record = serde_json::to_string(config).expect("a record can be written");
     let again: GuestConfig = serde_json::from_str(&record).expect("a record can be read");
     assert_eq!(&again, config);
+}
+
+fn check_scheduling(scheduling: &Scheduling, max_vcpus: u32) {
+    assert!(scheduling.weight != Some(0) && scheduling.cap.is_none_or(|cap| cap <= cap_max(max_vcpus)));
+    assert!(scheduling.pool.as_ref().is_none_or(|pool| !pool.is_empty()));
+    for placement in [&scheduling.hard, &scheduling.soft].into_iter().flatten() {
+        if let Placement::Each(lists) = placement {
+            assert!(
+                !lists.is_empty() && lists.len() <= max_vcpus as usize,
+                "lists for nobody"
+            );
+        }
+        for list in (0..max_vcpus).filter_map(|vcpu| placement.of(vcpu)) {
+            let again: CpuList = list.to_string().parse().expect("what we print can be read");
+            assert_eq!(&again, list);
+        }
+    }
 }
 
 /// What operators write, and each kind of mistake.
@@ -131,11 +150,16 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         disk = [ 'file:/a.img,xvda,w',\n  \"format=raw,vdev=xvdb,access=ro,target=/b,c\", '/c,raw,sda1,r' ]\n\
         vif = [ 'mac=00:16:3e:00:00:01,bridge=br0', '' ]\ntype = \"pvh\"\non_crash = 'preserve'\n\
         uuid = '8a0a3c4e-1b2d-4f60-9c7e-0123456789ab'\n";
-    let numbered: [(&'static str, &str); 7] = [
+    let numbered: [(&'static str, &str); 8] = [
         ("whole", whole),
         ("smallest", "name='a'\nkernel='/k'"),
         ("continued", "name = \\\n 'b' # c\nkernel='k'\ncmdline=\"é\""),
         ("unknown", "name='web'\nkernel='/k'\nmemroy=256"),
+        (
+            "placed",
+            "name='web'\nkernel='/k'\nvcpus=2\ncpus='0-3,^2'\ncpus_soft=['all,^node:1','nodes:0-1']\ncpu_weight=512\n\
+            cap=150\npool='batch'",
+        ),
         ("unfinished", "disk=[ 'a', [ 1, -2 ], "),
         ("added", "vif += [ '' ]"),
         ("lists_in_lists", "disk=[[[[[[[[[[[[[[[["),

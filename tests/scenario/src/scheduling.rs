@@ -54,6 +54,7 @@ pub fn play(report: &mut Report, vcpus: u32) {
         });
     }
     report.step("the busy guest is destroyed", || wishful.destroy());
+    report.step("a running Linux gains a vCPU and loses it", hot_plug);
 }
 
 /// Gives a guest a weight that a restart is to keep. True when it has it.
@@ -194,6 +195,25 @@ fn vcpus_asked_for() -> Result<()> {
         ensure!(found.trim() == expected, "after {count}: {found}");
     }
     Ok(())
+}
+
+/// By what the hypervisor says of its vCPUs.
+fn hot_plug() -> Result<()> {
+    let guest = Guest::linux("grows", "/boot/vmlinuz-cloud", 128, "grow")
+        .with("vcpus", "1")
+        .with("maxvcpus", "2");
+    guest.create()?;
+    let grown = (|| {
+        guest.await_line("userspace", Duration::from_secs(90))?;
+        for count in ["2", "1"] {
+            tools::xenolith(&["vcpu-set", "--wait", "--ignore-host", &guest.name, count])?;
+            let listed = array(&["vcpu-list", &guest.name])?;
+            let online = listed.iter().filter(|vcpu| vcpu["state"] != "offline").count();
+            ensure!(online.to_string() == count, "{count} were asked for: {listed:?}");
+        }
+        Ok(())
+    })();
+    grown.and(guest.destroy())
 }
 
 fn top() -> Result<()> {

@@ -78,7 +78,7 @@ fn fill(machine: &mut Machine, pool: u32, name: &str, cpus: &CpuSet) -> Result<(
 
 fn take_apart(machine: &mut Machine, pool: u32, cpus: &CpuSet) -> Result<()> {
     for cpu in cpus.iter() {
-        let _ = machine.hypervisor.remove_cpu_from_pool(pool, cpu);
+        let _ = pool::remove_cpu(machine, pool, cpu);
     }
     machine.hypervisor.destroy_pool(pool)?;
     machine.store.remove_branch(&pool_path(pool), "/local")?;
@@ -105,7 +105,7 @@ pub fn destroy(machine: &mut Machine, wanted: &str, as_json: bool) -> Result<()>
     }
     let mut removed = Vec::new();
     let result = found.pool.cpus.iter().try_for_each(|cpu| {
-        machine.hypervisor.remove_cpu_from_pool(id, cpu)?;
+        pool::remove_cpu(machine, id, cpu)?;
         removed.push(cpu);
         Ok(())
     });

@@ -28,7 +28,7 @@ pub fn add(machine: &mut Machine, wanted: &str, text: &str, as_json: bool) -> Re
     for cpu in cpus.iter() {
         if let Err(error) = machine.hypervisor.add_cpu_to_pool(id, cpu) {
             for cpu in added {
-                let _ = machine.hypervisor.remove_cpu_from_pool(id, cpu);
+                let _ = pool::remove_cpu(machine, id, cpu);
             }
             return Err(error).context(format_args!("CPU {cpu}"));
         }
@@ -45,7 +45,7 @@ pub fn remove(machine: &mut Machine, wanted: &str, text: &str, as_json: bool) ->
     let id = found.pool.id;
     let mut removed = Vec::new();
     for cpu in cpus.iter() {
-        if let Err(error) = machine.hypervisor.remove_cpu_from_pool(id, cpu) {
+        if let Err(error) = pool::remove_cpu(machine, id, cpu) {
             for cpu in removed {
                 let _ = machine.hypervisor.add_cpu_to_pool(id, cpu);
             }
