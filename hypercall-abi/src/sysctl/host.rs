@@ -142,17 +142,17 @@ pub mod performance_counter {
     pub const QUERY: u32 = 2;
 }
 
-/// Counters of each virtual CPU, as our core publishes them and Xen does not: one value for each virtual CPU, in the same order
-/// in each of them.
+/// Names of counters that our core publishes and Xen does not: a table. First come counters without values, one for each column; then for each
+/// virtual CPU one with as many values as there are columns, in the same order. All values are 32 bits wide and start anew after 2^32.
 pub mod vcpu_counter {
-    /// The number of its domain.
-    pub const DOMAIN: &str = "vcpu domain";
-    /// Its own number.
-    pub const NUMBER: &str = "vcpu number";
-    /// Microseconds that it could have run and had no processor; starts anew after 2^32.
-    pub const RUNNABLE: &str = "vcpu runnable us";
-    /// What the names of others begin with: how often it left its guest, and behind the prefix why.
-    pub const EXITS_PREFIX: &str = "vcpu exits ";
+    /// What the name of a column begins with.
+    pub const COLUMN_PREFIX: &str = "vcpu column ";
+    /// The column of microseconds that the virtual CPU could have run and had no processor.
+    pub const RUNNABLE: &str = "runnable us";
+    /// What the names of other columns begin with: how often it left its guest, and behind the prefix why.
+    pub const EXITS_PREFIX: &str = "exits ";
+    /// What the name of a virtual CPU's counter begins with; its domain's number and its own follow, as in `vcpu 3.1`.
+    pub const ROW_PREFIX: &str = "vcpu ";
 }
 
 /// A counter's name.

@@ -23,6 +23,7 @@ impl Model {
         }
         match request.command {
             op::READ_CONSOLE => return Err(Refusal::Unjudged("sysctl readconsole")),
+            op::PERFORMANCE_COUNTER_OP => return Err(Refusal::Unjudged("sysctl perfc_op")),
             op::PHYSICAL_INFO => return Err(Refusal::Unjudged("sysctl physinfo")),
             op::GET_CPU_FEATURESET => return Err(Refusal::Unjudged("sysctl get_cpu_featureset")),
             op::GET_CPU_POLICY => return Err(Refusal::Unjudged("sysctl get_cpu_policy")),

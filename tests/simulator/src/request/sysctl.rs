@@ -4,8 +4,9 @@ use hypercall_abi::domctl::{DomainInfo, scheduler};
 use hypercall_abi::hypercall::number::SYSCTL;
 use hypercall_abi::sysctl::{
     AvailableHeap, CpuFeatureset, CpuInfo, CpuPolicy, CpuTopology, CpuTopologyInfo, CpupoolOp, GetCpuInfo,
-    GetDomainInfoList, INTERFACE_VERSION, NumaInfo, ReadConsole, SchedCredit2, SchedulerOp, Sysctl, cpupool,
-    featureset, op, policy, scheduler_command,
+    GetDomainInfoList, INTERFACE_VERSION, NumaInfo, PerformanceCounterDescription, PerformanceCounterOp,
+    ReadConsole, SchedCredit2, SchedulerOp, Sysctl, cpupool, featureset, op, performance_counter, policy,
+    scheduler_command,
 };
 use hypercall_abi::xen::CpuidLeaf;
 use hypercall_abi::{DomainId, GuestHandle, payload};
@@ -13,10 +14,11 @@ use hypercall_abi::{DomainId, GuestHandle, payload};
 use super::Maker;
 use super::domctl_arguments::bitmap;
 
-const WEIGHTS: [(u32, u32); 16] = [
+const WEIGHTS: [(u32, u32); 17] = [
     (op::READ_CONSOLE, 4),
     (op::PHYSICAL_INFO, 6),
     (op::SCHEDULER_ID, 4),
+    (op::PERFORMANCE_COUNTER_OP, 6),
     (op::GET_DOMAIN_INFO_LIST, 12),
     (op::GET_CPU_INFO, 6),
     (op::AVAILABLE_HEAP, 6),
@@ -48,6 +50,19 @@ pub fn make(maker: &mut Maker<'_>) {
                 buffer: GuestHandle::new(maker.room(4096)),
                 count,
                 ..ReadConsole::default()
+            });
+        }
+        op::PERFORMANCE_COUNTER_OP => {
+            let (counters, values) = (maker.number32(24), maker.number32(64));
+            let bytes = 24 * size_of::<PerformanceCounterDescription>() as u64;
+            let (descriptions, room) = (maker.room(bytes), maker.room(64 * 4));
+            request.set_view(&PerformanceCounterOp {
+                command: maker.number32(performance_counter::QUERY),
+                number_of_counters: counters,
+                number_of_values: values,
+                descriptions: GuestHandle::new(descriptions),
+                values: GuestHandle::new(room),
+                ..PerformanceCounterOp::default()
             });
         }
         op::GET_DOMAIN_INFO_LIST => {

@@ -1,5 +1,6 @@
 //! `sysctl`: the machine as the toolstack sees it. Privileged callers only, interface version 0x15.
 
+mod counters;
 mod scheduling;
 
 use machine::sync::atomic::Ordering;
@@ -38,6 +39,7 @@ pub fn handle<M: Machine>(call: &mut Call<'_, M>) -> Answer {
             scheduler: scheduler::CREDIT2,
         }),
         op::SCHEDULER_OP => scheduling::parameters(call, &mut request)?,
+        op::PERFORMANCE_COUNTER_OP => counters::query(call, &mut request)?,
         op::GET_DOMAIN_INFO_LIST => domain_list(call, &mut request)?,
         op::GET_CPU_INFO => cpu_info(call, &mut request)?,
         op::AVAILABLE_HEAP => available_heap(call, &mut request),

@@ -43,36 +43,30 @@ impl Counters {
     }
 
     fn read(all: &[Counter]) -> Self {
-        let column = |name: &str| {
-            let found = all.iter().find(|counter| counter.name == name);
-            found.map(|counter| counter.values.as_slice()).unwrap_or_default()
-        };
-        let (domains, numbers) = (column(vcpu_counter::DOMAIN), column(vcpu_counter::NUMBER));
-        let runnable = column(vcpu_counter::RUNNABLE);
-        let reasons: Vec<(&str, &[u32])> = all
+        let columns: Vec<&str> = all
             .iter()
-            .filter_map(|counter| {
-                let reason = counter.name.strip_prefix(vcpu_counter::EXITS_PREFIX)?;
-                Some((reason, counter.values.as_slice()))
-            })
+            .filter_map(|counter| counter.name.strip_prefix(vcpu_counter::COLUMN_PREFIX))
             .collect();
-        let mut counters = Self::default();
-        for (index, (domain, number)) in domains.iter().zip(numbers).enumerate() {
-            let Ok(domain) = u16::try_from(*domain) else {
-                continue;
-            };
-            let exits = reasons.iter().filter_map(|(reason, values)| {
-                let count = values.get(index)?;
-                Some(((*reason).to_owned(), *count))
-            });
-            let counted = Counted {
-                runnable_us: runnable.get(index).copied(),
-                exits: exits.collect(),
-            };
-            counters.0.insert((domain, *number), counted);
-        }
-        counters
+        let rows = all.iter().filter_map(|counter| {
+            let key = key_of(counter.name.strip_prefix(vcpu_counter::ROW_PREFIX)?)?;
+            let mut counted = Counted::default();
+            for (column, value) in columns.iter().zip(&counter.values) {
+                if *column == vcpu_counter::RUNNABLE {
+                    counted.runnable_us = Some(*value);
+                } else if let Some(reason) = column.strip_prefix(vcpu_counter::EXITS_PREFIX) {
+                    counted.exits.insert(reason.to_owned(), *value);
+                }
+            }
+            Some((key, counted))
+        });
+        Self(rows.collect())
     }
+}
+
+/// Of `3.1`, the domain and the vCPU.
+fn key_of(text: &str) -> Option<Key> {
+    let (domain, vcpu) = text.split_once('.')?;
+    Some((domain.parse().ok()?, vcpu.parse().ok()?))
 }
 
 /// The `steal` of each `cpuN` line, which counts in hundredths of seconds, as microseconds.
@@ -98,25 +92,30 @@ mod tests {
     }
 
     #[test]
-    fn columns_become_vcpus() {
+    fn the_table_is_read_by_its_columns() {
         let counters = Counters::read(&[
             counter("something else", &[9]),
-            counter("vcpu domain", &[0, 3, 3]),
-            counter("vcpu number", &[0, 0, 1]),
-            counter("vcpu runnable us", &[5, 6, 7]),
-            counter("vcpu exits halt", &[10, 20, 30]),
+            counter("vcpu column runnable us", &[]),
+            counter("vcpu column exits halt", &[]),
+            counter("vcpu column something new", &[]),
+            counter("vcpu column exits cpuid", &[]),
+            counter("vcpu 0.0", &[5, 10, 0, 1]),
+            counter("vcpu 3.1", &[6, 20, 0, 2]),
             // One that is too short tells nothing of the last.
-            counter("vcpu exits cpuid", &[1, 2]),
+            counter("vcpu 4.0", &[7, 30]),
+            counter("vcpu x.y", &[1, 1, 1, 1]),
         ]);
-        let second = counters.of(DomainId(3), 0).unwrap();
-        assert_eq!(second.runnable_us, Some(6));
-        assert_eq!(second.exits.get("cpuid"), Some(&2));
-        let third = counters.of(DomainId(3), 1).unwrap();
+        let of_three = counters.of(DomainId(3), 1).unwrap();
+        assert_eq!(of_three.runnable_us, Some(6));
+        let exits = BTreeMap::from([("cpuid".to_owned(), 2), ("halt".to_owned(), 20)]);
+        assert_eq!(of_three.exits, exits);
+        let short = counters.of(DomainId(4), 0).unwrap();
         assert_eq!(
-            (third.exits.get("halt"), third.exits.get("cpuid")),
+            (short.exits.get("halt"), short.exits.get("cpuid")),
             (Some(&30), None)
         );
-        assert_eq!(counters.of(DomainId(1), 0), None);
+        assert_eq!(counters.of(DomainId(3), 0), None);
+        assert_eq!(counters.0.len(), 3);
     }
 
     #[test]
