@@ -22,12 +22,12 @@ pub struct Tables {
     pub root: u64,
 }
 
-/// Tables for `online` of at most `possible` virtual CPUs.
-pub fn tables(online: u32, possible: u32) -> Tables {
+/// Tables for so many virtual CPUs.
+pub fn tables(vcpus: u32) -> Tables {
     let mut bytes = Vec::new();
     let dsdt = append(&mut bytes, table(b"DSDT", 2, &[]));
     let fadt = append(&mut bytes, fixed_description(dsdt));
-    let madt = append(&mut bytes, processors(online, possible));
+    let madt = append(&mut bytes, processors(vcpus));
     let pointers: Vec<u8> = [fadt, madt]
         .iter()
         .flat_map(|address| address.to_le_bytes())
@@ -79,22 +79,24 @@ fn fixed_description(dsdt: u64) -> Vec<u8> {
     table(b"FACP", 5, &contents)
 }
 
+/// All are enabled, also those that are not to be online at first: of a disabled one Linux does not keep the APIC ID, and could never bring it
+/// up. Which ones are wanted it reads from the store, and takes the others down before its userspace runs.
 #[doc(alias = "MADT")]
-fn processors(online: u32, possible: u32) -> Vec<u8> {
+fn processors(vcpus: u32) -> Vec<u8> {
+    const ENABLED: u32 = 1;
     let mut contents = 0xfee0_0000_u32.to_le_bytes().to_vec();
     contents.extend(0_u32.to_le_bytes());
-    for vcpu in 0..possible {
-        let enabled = u32::from(vcpu < online);
+    for vcpu in 0..vcpus {
         // Xen gives each virtual CPU an even APIC ID.
         let apic = vcpu * 2;
         match u8::try_from(apic) {
             Ok(apic) if apic < 0xff => {
                 contents.extend([0, 8, vcpu as u8, apic]);
-                contents.extend(enabled.to_le_bytes());
+                contents.extend(ENABLED.to_le_bytes());
             }
             _ => {
                 contents.extend([9, 16, 0, 0]);
-                for word in [apic, enabled, vcpu] {
+                for word in [apic, ENABLED, vcpu] {
                     contents.extend(word.to_le_bytes());
                 }
             }
@@ -121,7 +123,7 @@ mod tests {
 
     #[test]
     fn checksums_hold_and_everything_fits() {
-        let tables = tables(2, 128);
+        let tables = tables(128);
         assert!((tables.bytes.len() as u64) < ACPI_SIZE);
         let at = |address: u64| &tables.bytes[(address - ACPI_TABLES) as usize..];
         let root = at(tables.root);

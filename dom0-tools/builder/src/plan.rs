@@ -16,8 +16,6 @@ pub struct Shape {
     pub memory: u64,
     /// Bytes of memory it may grow to.
     pub max_memory: u64,
-    /// Virtual CPUs that start.
-    pub vcpus: u32,
     /// Virtual CPUs it may get.
     pub max_vcpus: u32,
 }
@@ -85,7 +83,7 @@ impl<'a> Plan<'a> {
         let ramdisk_address = page_align(kernel.end());
         let ramdisk_size = ramdisk.map_or(0, |ramdisk| ramdisk.len() as u64);
         let start_info = page_align(ramdisk_address + ramdisk_size);
-        let tables = acpi::tables(shape.vcpus, shape.max_vcpus);
+        let tables = acpi::tables(shape.max_vcpus);
         let memory_map = memory_map(shape.memory);
         let block = StartInfo {
             command_line,
@@ -169,7 +167,6 @@ mod tests {
         Shape {
             memory,
             max_memory: memory,
-            vcpus: 1,
             max_vcpus: 1,
         }
     }

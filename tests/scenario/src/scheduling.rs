@@ -205,8 +205,14 @@ fn hot_plug() -> Result<()> {
     guest.create()?;
     let grown = (|| {
         guest.await_line("userspace", Duration::from_secs(90))?;
-        for count in ["2", "1"] {
-            tools::xenolith(&["vcpu-set", "--wait", "--ignore-host", &guest.name, count])?;
+        for count in ["1", "2", "1"] {
+            let wait = ["vcpu-set", "--wait", "--timeout", "60", "--ignore-host"];
+            tools::xenolith(&[&wait[..], &[&guest.name, count]].concat()).with_context(|| {
+                format!(
+                    "its console: {:?}",
+                    guest.said().lines().rev().take(4).collect::<Vec<_>>()
+                )
+            })?;
             let listed = array(&["vcpu-list", &guest.name])?;
             let online = listed.iter().filter(|vcpu| vcpu["state"] != "offline").count();
             ensure!(online.to_string() == count, "{count} were asked for: {listed:?}");

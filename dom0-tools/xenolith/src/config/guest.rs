@@ -136,7 +136,6 @@ impl GuestConfig {
         Shape {
             memory: self.memory * MIB,
             max_memory: self.max_memory * MIB,
-            vcpus: self.vcpus,
             max_vcpus: self.max_vcpus,
         }
     }
