@@ -21,6 +21,7 @@ mod http;
 mod machine;
 mod report;
 mod scheduling;
+mod shares;
 mod tools;
 mod web;
 
@@ -50,8 +51,11 @@ fn play(name: &str, vcpus: u32, seconds: f64, which: &str, report: &mut Report) 
         "quick" => quick_scenario(vcpus, report),
         "control" => control_scenario(vcpus, report),
         "attack" => attack::play(report, vcpus, Purpose::Harm, (seconds * 1000.0) as u64, which),
+        "sched" => shares::play(report, vcpus, std::time::Duration::from_secs_f64(seconds)),
         "fairness" => attack::play(report, vcpus, Purpose::Share, (seconds * 1000.0) as u64, which),
-        _ => anyhow::bail!("there is no scenario {name}: main, attack, fairness, quick, control or none"),
+        _ => anyhow::bail!(
+            "there is no scenario {name}: main, attack, fairness, sched, quick, control or none"
+        ),
     }
 }
 
@@ -64,11 +68,9 @@ fn main_scenario(vcpus: u32, report: &mut Report) -> Result<()> {
     web.create(report, &baseline);
     web.prove(report);
     web.pause(report);
-    let marked = scheduling::mark(report, "web");
+    scheduling::mark(report, "web");
     web.reboot(report);
-    if marked {
-        scheduling::check_mark(report, "web");
-    }
+    scheduling::check_mark(report, "web");
     scheduling::play(report, vcpus);
     casualties::play(report, &web);
     bad_input::play(report, &web);

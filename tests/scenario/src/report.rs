@@ -19,37 +19,25 @@ impl Report {
 
     /// Does one step; true when it worked.
     pub fn step(&mut self, name: &str, work: impl FnOnce() -> Result<()>) -> bool {
-        self.step_unless(name, |_| false, work)
-    }
-
-    /// The same, of something that may not be there to be tried: `is_missing` is asked of the reason of a failure.
-    pub fn step_unless(
-        &mut self,
-        name: &str,
-        is_missing: impl FnOnce(&str) -> bool,
-        work: impl FnOnce() -> Result<()>,
-    ) -> bool {
         println!("scenario: step {name}");
         let started = Instant::now();
-        let why = match work() {
+        match work() {
             Ok(()) => {
                 self.passed += 1;
                 println!("scenario: ok {name} ({:.2} s)", started.elapsed().as_secs_f64());
-                return true;
+                true
             }
-            Err(error) => format!("{error:#}"),
-        };
-        match is_missing(&why) {
-            true => println!("scenario: left out {name}: {}", on_one_line(&why)),
-            false => self.fail(name, &why),
+            Err(error) => {
+                self.fail(name, &format!("{error:#}"));
+                false
+            }
         }
-        false
     }
 
     /// A failure, on one line whatever it says.
     pub fn fail(&mut self, name: &str, why: &str) {
         self.failed += 1;
-        println!("scenario: FAIL {name}: {}", on_one_line(why));
+        println!("scenario: FAIL {name}: {}", why.replace(['\n', '\r'], " | "));
     }
 
     /// A milestone.
@@ -67,8 +55,4 @@ impl Report {
         println!("scenario: verdict {} passed, {} failed", self.passed, self.failed);
         i32::from(self.failed > 0)
     }
-}
-
-fn on_one_line(text: &str) -> String {
-    text.replace(['\n', '\r'], " | ")
 }

@@ -26,10 +26,10 @@ pub struct RunArguments {
     /// CPUs of the machine and of dom0 [default: 2, on xen and for fairness 1].
     #[arg(long)]
     smp: Option<u32>,
-    /// What dom0 plays: main, control (what operators do about processors), attack (malicious guests), fairness (what a guest loses beside them), or none (only boots).
+    /// What dom0 plays: main, control (what operators do about processors), attack (malicious guests), fairness (what a guest loses beside them), sched (shares and a cap), or none (only boots).
     #[arg(long, default_value = "main")]
     scenario: String,
-    /// How long each attacker of `attack` and `fairness` is at it, in the machine's seconds.
+    /// How long each attacker of `attack` and `fairness` is at it, and shares of `sched` are measured, in the machine's seconds.
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
     /// Of those only the micro-guests whose names contain this.
@@ -68,6 +68,9 @@ const ATTACK: &str = "attack";
 /// This one wants a machine with one CPU: emulated ones take turns, and are not equally fast.
 const FAIRNESS: &str = "fairness";
 
+/// What is promised of the scheduler, on a whole machine.
+pub const SCHED: &str = "sched";
+
 impl RunArguments {
     fn flavour(&self) -> Flavour {
         if self.checked {
@@ -86,9 +89,9 @@ impl RunArguments {
         }
     }
 
-    /// The scenarios about malicious guests, as the tests play them.
-    pub fn attacks() -> [RunArguments; 2] {
-        [(ATTACK, 0.2), (FAIRNESS, 0.8)].map(|(scenario, seconds)| RunArguments {
+    /// The scenarios about malicious guests and the one about the scheduler, as the tests play them.
+    pub fn on_ours() -> [RunArguments; 3] {
+        [(ATTACK, 0.2), (FAIRNESS, 0.8), (SCHED, 10.0)].map(|(scenario, seconds)| RunArguments {
             scenario: scenario.to_owned(),
             seconds,
             timeout: 900,

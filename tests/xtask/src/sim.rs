@@ -14,6 +14,9 @@ const PROFILE: &str = "simulation";
 /// Scenarios of the ordinary tests: the same ones each time.
 const SCENARIOS: &str = "12000";
 
+/// Hosts whose scheduling is looked at there.
+const HOSTS: &str = "10000";
+
 /// What the simulator is told.
 #[derive(Args)]
 #[command(disable_help_flag = true)]
@@ -42,6 +45,23 @@ pub fn test(house: &House) -> Result<Outcome> {
         eprintln!("{said}{}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(Outcome::new("simulated hosts", passed, &last))
+}
+
+/// The scheduler in virtual time: certain hosts, and the cost of its decisions.
+pub fn test_scheduling(house: &House) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    for (title, arguments) in [
+        ("hosts in virtual time", &["--scheduling", HOSTS][..]),
+        ("the cost of decisions", &["--scale"]),
+    ] {
+        let output = simulator(house)?.args(arguments).output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let last = said.lines().last().unwrap_or_default().to_owned();
+        println!("{said}");
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        outcomes.push(Outcome::new(title, output.status.success(), &last));
+    }
+    Ok(outcomes)
 }
 
 fn simulator(house: &House) -> Result<Command> {

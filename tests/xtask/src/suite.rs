@@ -39,8 +39,11 @@ enum Part {
     Scenario,
     /// Malicious guests beside one that works: is anybody harmed?
     Attack,
-    /// The same on one CPU: does anybody lose its share? Only when it is named: one attacker still takes too much.
+    /// The same on one CPU: does anybody lose its share? Only when it is named: it takes long.
     Fairness,
+    /// The scheduler: ten thousand hosts in virtual time and what a decision costs on large ones, then shares, a cap and
+    /// wake-ups on the emulated machine.
+    Sched,
     /// Micro-guests and scenario on Debian's Xen: is it the tools and tests, or the core?
     Xen,
 }
@@ -91,8 +94,17 @@ pub fn test(house: &House, arguments: &TestArguments) -> Result<bool> {
                 .unwrap_or_else(|error| Outcome::new("simulated hosts", false, &format!("{error:#}"))),
         );
     }
+    if wanted(Part::Sched) {
+        outcomes.extend(
+            sim::test_scheduling(house)
+                .unwrap_or_else(|error| vec![Outcome::new("scheduling", false, &format!("{error:#}"))]),
+        );
+    }
     let fairness = arguments.parts.contains(&Part::Fairness);
-    let on_ours = wanted(Part::Micro) || wanted(Part::Scenario) || wanted(Part::Attack) || fairness;
+    let on_ours = [Part::Micro, Part::Scenario, Part::Attack, Part::Sched]
+        .into_iter()
+        .any(wanted)
+        || fairness;
     if on_ours || wanted(Part::Xen) {
         outcomes.push(attempt("the images build", || initramfs::build(house)));
     }
@@ -111,8 +123,13 @@ pub fn test(house: &House, arguments: &TestArguments) -> Result<bool> {
         let title = "the scenario on xen";
         outcomes.push(scenario(house, title, &RunArguments::for_test(Hypervisor::Xen)));
     }
-    let [attack, share] = RunArguments::attacks();
-    for (played, arguments) in [(wanted(Part::Attack), attack), (fairness, share)] {
+    let [attack, share, sched] = RunArguments::on_ours();
+    let scenarios = [
+        (wanted(Part::Attack), attack),
+        (fairness, share),
+        (wanted(Part::Sched), sched),
+    ];
+    for (played, arguments) in scenarios {
         if played {
             let title = format!("the scenario {} on xenolith", arguments.scenario());
             outcomes.push(scenario(house, &title, &arguments));

@@ -61,8 +61,9 @@ impl ProcessorSet {
     /// As a bitmap of the ABI.
     pub fn to_bytes(self) -> [u8; MOST_PROCESSORS / 8] {
         let mut bytes = [0; MOST_PROCESSORS / 8];
-        for (to, word) in bytes.chunks_mut(8).zip(self.0) {
-            to.copy_from_slice(&word.to_le_bytes());
+        let (words, _) = bytes.as_chunks_mut();
+        for (to, word) in words.iter_mut().zip(self.0) {
+            *to = word.to_le_bytes();
         }
         bytes
     }
