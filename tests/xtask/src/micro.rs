@@ -27,11 +27,12 @@ const TESTS: [&str; 7] = [
 ];
 
 /// Guests of the scenarios: those that misbehave, and one that is only busy.
-const GUESTS: [&str; 17] = [
+const GUESTS: [&str; 18] = [
     "triple_fault",
     "hang",
     "ring_garbage",
     "busy",
+    "latency",
     "attack_balloon",
     "attack_code",
     "attack_control",
