@@ -195,6 +195,11 @@ impl<Request: Message, Response: Message, M: Memory> FrontRing<Request, Response
         self.slots.announce(RESPONSE_PRODUCER, RESPONSE_EVENT, most)
     }
 
+    /// Gives the memory back: the ring is not used any more.
+    pub fn into_memory(self) -> M {
+        self.slots.memory
+    }
+
     /// Requests that the backend knows of and has not answered: it cannot answer more.
     fn outstanding(&self) -> u32 {
         self.slots.published.wrapping_sub(self.slots.consumed)

@@ -10,6 +10,10 @@
 pub mod boot_information;
 pub mod console_ring;
 pub mod device_ring;
+mod front;
+pub mod front_block;
+pub mod front_net;
+pub mod front_store;
 pub mod guest_configuration;
 pub mod hypercalls;
 pub mod input;
@@ -33,7 +37,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 13] = [
     Target {
         name: "boot_information",
         about: "what a boot loader leaves in memory",
@@ -51,6 +55,24 @@ pub const TARGETS: [Target; 10] = [
         about: "block and network rings, with either end hostile",
         run: device_ring::run,
         seeds: device_ring::seeds,
+    },
+    Target {
+        name: "front_block",
+        about: "a disk's frontend, with a hostile backend",
+        run: front_block::run,
+        seeds: front_block::seeds,
+    },
+    Target {
+        name: "front_net",
+        about: "an interface's frontend, with a hostile backend",
+        run: front_net::run,
+        seeds: front_net::seeds,
+    },
+    Target {
+        name: "front_store",
+        about: "the store's client, with a daemon that lies",
+        run: front_store::run,
+        seeds: front_store::seeds,
     },
     Target {
         name: "guest_configuration",

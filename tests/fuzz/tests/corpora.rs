@@ -62,6 +62,9 @@ corpora! {
     boot_information
     console_ring
     device_ring
+    front_block
+    front_net
+    front_store
     guest_configuration
     hypercalls
     instruction_decoder

@@ -1,7 +1,9 @@
 //! A guest as its operator sees it: configuration, state, console.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -106,6 +108,30 @@ impl Guest {
             bail!("{error:#}; its last lines: {last:?}");
         }
         found.context("a line was found")
+    }
+
+    /// What is typed on its console must come back as `guest: heard WORD`.
+    pub fn hears(&self, word: &str) -> Result<()> {
+        let mut attached = Command::new("xenolith")
+            .args(["console", &self.name])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut keyboard = attached.stdin.take().context("it reads")?;
+        let wanted = format!("heard {word}");
+        // The first bytes may come before it is attached; an empty line harms nobody.
+        let heard = tools::wait_until(Duration::from_secs(20), &format!("it hears {word}"), || {
+            keyboard.write_all(format!("\n{word}\n").as_bytes())?;
+            keyboard.flush()?;
+            std::thread::sleep(Duration::from_millis(300));
+            Ok(self.line(&wanted).is_some())
+        });
+        drop(keyboard);
+        // It may have ended with its input.
+        let _ = attached.kill();
+        attached.wait()?;
+        heard
     }
 
     /// Waits for a state of `xenolith list`.

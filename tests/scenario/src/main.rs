@@ -19,10 +19,12 @@ mod casualties;
 mod guest;
 mod http;
 mod machine;
+mod pace;
 mod report;
 mod scheduling;
 mod shares;
 mod tools;
+mod unikernel;
 mod web;
 
 use anyhow::Result;
@@ -53,8 +55,10 @@ fn play(name: &str, vcpus: u32, seconds: f64, which: &str, report: &mut Report) 
         "attack" => attack::play(report, vcpus, Purpose::Harm, (seconds * 1000.0) as u64, which),
         "sched" => shares::play(report, vcpus, std::time::Duration::from_secs_f64(seconds)),
         "fairness" => attack::play(report, vcpus, Purpose::Share, (seconds * 1000.0) as u64, which),
+        "pv" => unikernel::play(report, which),
+        "pace" => pace::play(report),
         _ => anyhow::bail!(
-            "there is no scenario {name}: main, attack, fairness, sched, quick, control or none"
+            "there is no scenario {name}: main, attack, fairness, sched, pv, pace, quick, control or none"
         ),
     }
 }

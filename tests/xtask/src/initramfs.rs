@@ -18,6 +18,7 @@ use crate::kernel_modules;
 use crate::micro;
 use crate::packages::{self, Debian};
 use crate::report::Activity;
+use crate::web_disk;
 
 /// What dom0's kernel needs to control guests and to serve their devices.
 const DOM0_MODULES: [&str; 9] = [
@@ -48,6 +49,7 @@ pub fn build(house: &House) -> Result<()> {
     let debian = packages::fetch(house)?;
     build_tools(house)?;
     let micro_guests = micro::build_guests(house)?;
+    let unikernels = micro::build_unikernels(house)?;
     let _activity = Activity::start("writing the images of dom0 and of the guests");
     let guest = guest_image(house, &debian)?;
     let image = house.dom0_image();
@@ -63,13 +65,20 @@ pub fn build(house: &House) -> Result<()> {
     archive.copy("boot/vmlinuz", 0o644, &debian.kernel())?;
     archive.copy("boot/vmlinuz-cloud", 0o644, &debian.cloud_kernel())?;
     archive.copy("boot/guest.cpio.gz", 0o644, &guest)?;
-    for guest in micro_guests {
-        let name = guest
-            .file_name()
-            .context("a micro-guest has a name")?
-            .to_string_lossy()
-            .into_owned();
-        archive.copy(&format!("boot/micro/{name}"), 0o644, &guest)?;
+    for (folder, guests) in [("micro", micro_guests), ("pv", unikernels)] {
+        for guest in guests {
+            let name = guest
+                .file_name()
+                .context("a guest's kernel has a name")?
+                .to_string_lossy()
+                .into_owned();
+            archive.copy(&format!("boot/{folder}/{name}"), 0o644, &guest)?;
+        }
+    }
+    web_disk::write(house)?;
+    archive.copy("boot/pv/web.img", 0o644, &web_disk::image(house))?;
+    for (name, file) in web_disk::files(house)? {
+        archive.file(&format!("boot/pv/www/{name}"), 0o644, &file)?;
     }
     archive.finish()?.into_inner()?.sync_all()?;
     fs::rename(half_written, image)?;

@@ -5,6 +5,7 @@
 //! | `cargo xtask build` | `target/xenolith.elf`, `target/dom0.cpio.gz` |
 //! | `cargo xtask run` | the scenario played on the emulated machine, `target/run/serial.log` |
 //! | `cargo xtask test` | everything that can fail, and one line: `N passed, N failed` |
+//! | `cargo xtask bench pv` | how fast PV devices are, beside port accesses and Linux's frontends |
 //! | `cargo xtask panics` | the places in the core from which a panic can be reached, counted and listed |
 //! | `cargo xtask stack` | the deepest way through each of the core's stacks |
 //! | `cargo xtask budget` | whether size, panic sites and stacks are within `tests/budgets/core.toml` |
@@ -18,6 +19,7 @@
 //!
 //! Each module is one of the words above or one of their ingredients.
 
+mod bench;
 mod boots;
 mod budget;
 mod careful;
@@ -36,6 +38,7 @@ mod mutants;
 mod packages;
 mod panics;
 mod program;
+mod pv;
 mod report;
 mod run;
 mod serial;
@@ -44,6 +47,7 @@ mod sim;
 mod stack;
 mod status;
 mod suite;
+mod web_disk;
 
 use std::process::ExitCode;
 
@@ -68,6 +72,8 @@ enum Command {
     Run(run::RunArguments),
     /// Run every test; with names, only those parts.
     Test(suite::TestArguments),
+    /// Measure what is no test.
+    Bench(bench::BenchArguments),
     /// Count the places in the core from which a panic can be reached.
     Panics(panics::PanicsArguments),
     /// How deep the core's stacks can get.
@@ -110,6 +116,7 @@ fn dispatch(command: Command) -> Result<bool> {
         Command::Build => build(&house).map(|()| true),
         Command::Run(arguments) => run::run(&house, &arguments),
         Command::Test(arguments) => suite::test(&house, &arguments),
+        Command::Bench(arguments) => bench::bench(&house, &arguments),
         Command::Panics(arguments) => panics::panics(&house, &arguments),
         Command::Stack(arguments) => stack::stack(&house, &arguments),
         Command::Budget(arguments) => budget::budget(&house, &arguments),

@@ -59,6 +59,28 @@ pub fn build_guests(house: &House) -> Result<Vec<PathBuf>> {
     Ok(GUESTS.iter().map(|name| path(house, name)).collect())
 }
 
+/// Kernels on `pv-drivers`, each a package of its own: what people would copy.
+pub const UNIKERNELS: [&str; 2] = ["echo", "web"];
+/// One more, that measures.
+const PACE: &str = "pace";
+
+/// Builds them and returns them.
+pub fn build_unikernels(house: &House) -> Result<Vec<PathBuf>> {
+    let mut cargo = command::cargo(house.root());
+    cargo.args(["build", "--profile", "unikernel", "--target", TARGET]);
+    let names = || UNIKERNELS.into_iter().chain([PACE]);
+    for name in names() {
+        cargo.args(["--package", name]);
+    }
+    command::run(&mut cargo).context("the guest kernels on pv-drivers do not build")?;
+    Ok(names().map(|name| unikernel(house, name)).collect())
+}
+
+/// Such a kernel's file.
+pub fn unikernel(house: &House, name: &str) -> PathBuf {
+    house.built(TARGET, "unikernel", name)
+}
+
 /// Runs each as dom0.
 pub fn test(house: &House, on: Hypervisor) -> Result<Vec<Outcome>> {
     TESTS.iter().map(|name| test_one(house, on, name)).collect()

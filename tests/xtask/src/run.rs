@@ -13,6 +13,7 @@ use crate::core_image::Flavour;
 use crate::emulator::{Hypervisor, Machine};
 use crate::figures::{self as kept, Figures};
 use crate::house::House;
+use crate::micro;
 use crate::packages;
 use crate::report::{self, Activity, coloured};
 use crate::serial::{Event, Line, Session};
@@ -26,10 +27,15 @@ pub struct RunArguments {
     /// CPUs of the machine and of dom0 [default: 2, on xen and for fairness 1].
     #[arg(long)]
     smp: Option<u32>,
-    /// What dom0 plays: main, control (what operators do about processors), attack (malicious guests), fairness (what a guest loses beside them), sched (shares and a cap), or none (only boots).
+    /// What dom0 plays: main, control (what operators do about processors), attack (malicious guests), fairness (what a
+    /// guest loses beside them), sched (shares and a cap), pv (kernels on pv-drivers), or none (only boots).
     #[arg(long, default_value = "main")]
     scenario: String,
-    /// How long each attacker of `attack` and `fairness` is at it, and shares of `sched` are measured, in the machine's seconds.
+    /// Plays the scenario `pv` with one kernel: `echo` or `web` (which ends with its page, fetched by dom0).
+    #[arg(long, value_name = "KERNEL", value_parser = micro::UNIKERNELS)]
+    guest: Option<String>,
+    /// How long each attacker of `attack` and `fairness` is at it, and shares of `sched` are measured, in the machine's
+    /// seconds.
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
     /// Of those only the micro-guests whose names contain this.
@@ -67,6 +73,8 @@ pub struct RunArguments {
 const ATTACK: &str = "attack";
 /// This one wants a machine with one CPU: emulated ones take turns, and are not equally fast.
 const FAIRNESS: &str = "fairness";
+/// Kernels on `pv-drivers`.
+const PV: &str = "pv";
 
 /// What is promised of the scheduler, on a whole machine.
 pub const SCHED: &str = "sched";
@@ -85,6 +93,8 @@ impl RunArguments {
         match &self.log {
             Some(folder) => folder.clone(),
             None if self.checked => house.target("run/checked"),
+            // Its figures are not those of the main scenario.
+            None if self.scenario() == PV => kept::folder(house, self.on).join(PV),
             None => kept::folder(house, self.on),
         }
     }
@@ -103,7 +113,35 @@ impl RunArguments {
 
     /// What dom0 plays.
     pub fn scenario(&self) -> &str {
-        &self.scenario
+        match self.guest {
+            Some(_) => PV,
+            None => &self.scenario,
+        }
+    }
+
+    /// Only that part of it.
+    fn part(&self) -> &str {
+        self.guest.as_deref().unwrap_or(&self.attack)
+    }
+
+    /// The kernels on `pv-drivers`, as the tests play them.
+    pub fn pv(on: Hypervisor) -> RunArguments {
+        RunArguments {
+            scenario: PV.to_owned(),
+            ..RunArguments::for_test(on)
+        }
+    }
+
+    /// How fast PV devices are. Time is counted in instructions, on one CPU: repeatable, and nobody else's work shows in it.
+    pub fn pace(on: Hypervisor) -> RunArguments {
+        RunArguments {
+            scenario: "pace".to_owned(),
+            smp: Some(1),
+            icount: Some(0),
+            timeout: 900,
+            log: Some(format!("target/run/pace-{}", on.name()).into()),
+            ..RunArguments::for_test(on)
+        }
     }
 
     /// The main scenario without a person, as the tests play it.
@@ -112,6 +150,7 @@ impl RunArguments {
             on,
             smp: None,
             scenario: "main".to_owned(),
+            guest: None,
             seconds: 2.0,
             attack: String::new(),
             timeout: 600,
@@ -142,7 +181,7 @@ pub fn run(house: &House, arguments: &RunArguments) -> Result<bool> {
         };
         passed &= play(house, &reference)?.failed == 0;
     }
-    if !arguments.checked {
+    if !arguments.checked && arguments.scenario() != PV {
         print_figures(house);
     }
     let verdict = if passed {
@@ -152,10 +191,15 @@ pub fn run(house: &House, arguments: &RunArguments) -> Result<bool> {
     };
     println!(
         "scenario {} on {}: {verdict}",
-        arguments.scenario,
+        arguments.scenario(),
         arguments.on.name()
     );
     Ok(passed)
+}
+
+/// Builds what a usual run needs.
+pub fn build_usual(house: &House, on: Hypervisor) -> Result<()> {
+    build(house, on, Flavour::Release)
 }
 
 fn build(house: &House, on: Hypervisor, flavour: Flavour) -> Result<()> {
@@ -190,7 +234,7 @@ pub fn play(house: &House, arguments: &RunArguments) -> Result<Figures> {
         figures.failed += 1;
     }
     // What a checked core costs is not what ours costs.
-    if arguments.log.is_none() && !arguments.checked {
+    if arguments.log.is_none() && !arguments.checked && arguments.scenario() != PV {
         figures.save(house, arguments.on)?;
     }
     println!("{} steps passed, {} failed", figures.passed, figures.failed);
@@ -250,19 +294,23 @@ fn boot(house: &House, arguments: &RunArguments) -> Result<(Figures, Ending)> {
 fn machine(house: &House, arguments: &RunArguments, interactive: bool) -> Result<Machine> {
     let debian = packages::fetch(house)?;
     let mut machine = Machine::usual(arguments.on, debian.kernel());
-    let fairness = arguments.scenario == FAIRNESS;
+    let fairness = arguments.scenario() == FAIRNESS;
     let usual_cpus = if fairness { 1 } else { arguments.on.usual_cpus() };
     machine.cpus = arguments.smp.unwrap_or(usual_cpus);
     machine.dom0_vcpus = machine.cpus;
     machine.flavour = arguments.flavour();
-    let counted = fairness || arguments.scenario == ATTACK;
+    let counted = fairness || arguments.scenario() == ATTACK;
     machine.counted_time = arguments.icount.or(counted.then_some(0));
     machine.initramfs = Some(house.dom0_image());
     let after = if interactive { "shell" } else { "poweroff" };
     machine.kernel_arguments = format!(
         "console=hvc0 earlyprintk=xen panic=1 xenolith.scenario={} xenolith.after={after} xenolith.vcpus={} \
          xenolith.seconds={} xenolith.attack={} {}",
-        arguments.scenario, machine.cpus, arguments.seconds, arguments.attack, arguments.append
+        arguments.scenario(),
+        machine.cpus,
+        arguments.seconds,
+        arguments.part(),
+        arguments.append
     )
     .trim_end()
     .to_owned();

@@ -13,6 +13,7 @@ use crate::emulator::Hypervisor;
 use crate::house::House;
 use crate::initramfs;
 use crate::micro;
+use crate::pv;
 use crate::report::{Activity, coloured};
 use crate::run::{self, RunArguments};
 use crate::setup;
@@ -44,6 +45,8 @@ enum Part {
     /// The scheduler: ten thousand hosts in virtual time and what a decision costs on large ones, then shares, a cap and
     /// wake-ups on the emulated machine.
     Sched,
+    /// Frontends of `pv-drivers` against hostile backends, and the kernels on them: on Xenolith, on Debian's Xen, on neither.
+    Pv,
     /// Micro-guests and scenario on Debian's Xen: is it the tools and tests, or the core?
     Xen,
 }
@@ -58,6 +61,14 @@ impl Outcome {
     /// Whether nothing failed.
     pub fn is_good(&self) -> bool {
         self.failed == 0
+    }
+
+    /// What came of something that either works or says why not; says so at once.
+    pub fn of(title: &str, result: Result<()>) -> Outcome {
+        match result {
+            Ok(()) => Outcome::new(title, true, ""),
+            Err(error) => Outcome::new(title, false, &format!("{error:#}")),
+        }
     }
 
     /// One test; says so at once.
@@ -101,7 +112,7 @@ pub fn test(house: &House, arguments: &TestArguments) -> Result<bool> {
         );
     }
     let fairness = arguments.parts.contains(&Part::Fairness);
-    let on_ours = [Part::Micro, Part::Scenario, Part::Attack, Part::Sched]
+    let on_ours = [Part::Micro, Part::Scenario, Part::Attack, Part::Sched, Part::Pv]
         .into_iter()
         .any(wanted)
         || fairness;
@@ -117,6 +128,14 @@ pub fn test(house: &House, arguments: &TestArguments) -> Result<bool> {
     if wanted(Part::Micro) {
         outcomes.extend(micro_guests(house, Hypervisor::Xenolith));
         outcomes.extend(boots::test(house));
+    }
+    if wanted(Part::Pv) {
+        outcomes.extend(pv::host(house));
+        outcomes.extend(pv::kernels(house));
+        for on in [Hypervisor::Xenolith, Hypervisor::Xen] {
+            let title = format!("kernels on pv-drivers on {}", on.name());
+            outcomes.push(scenario(house, &title, &RunArguments::pv(on)));
+        }
     }
     if wanted(Part::Xen) {
         outcomes.extend(micro_guests(house, Hypervisor::Xen));
@@ -160,10 +179,7 @@ pub fn add_up(outcomes: &[Outcome]) -> bool {
 
 /// Something that either works or is one failure.
 fn attempt(title: &str, work: impl FnOnce() -> Result<()>) -> Outcome {
-    match work() {
-        Ok(()) => Outcome::new(title, true, ""),
-        Err(error) => Outcome::new(title, false, &format!("{error:#}")),
-    }
+    Outcome::of(title, work())
 }
 
 fn budgets(house: &House) -> Vec<Outcome> {
@@ -205,6 +221,12 @@ fn host(house: &House) -> Vec<Outcome> {
         "image",
         "--package",
         "guests",
+        "--package",
+        "echo",
+        "--package",
+        "pace",
+        "--package",
+        "web",
         "--target",
         "x86_64-unknown-none",
     ];
