@@ -21,6 +21,7 @@ const CAP: f64 = 0.25;
 pub fn play(report: &mut Report, vcpus: u32, time: Duration) -> Result<()> {
     machine::check(report, vcpus);
     let baseline = Baseline::take()?;
+    probe(report, "alone");
     let guests: Vec<Guest> = WEIGHTS
         .iter()
         .map(|weight| {
@@ -52,7 +53,7 @@ pub fn play(report: &mut Report, vcpus: u32, time: Duration) -> Result<()> {
     for (weight, percent) in measured {
         report.figure(&format!("share of weight {weight}, %"), percent);
     }
-    probe(report);
+    probe(report, "beside them");
     let capped = &guests[3];
     let mut part = None;
     report.step("a cap of 25 % holds", || {
@@ -95,11 +96,11 @@ fn used(guests: &[Guest], time: Duration) -> Result<Vec<f64>> {
         .collect())
 }
 
-/// A sleeper beside those that compute.
-fn probe(report: &mut Report) {
+/// A sleeper, alone or beside those that compute.
+fn probe(report: &mut Report, place: &str) {
     let probe = Guest::new("sleeper", "/boot/micro/latency", 32);
     let mut told = None;
-    report.step("a sleeper is woken beside them", || {
+    report.step(&format!("a sleeper is woken {place}"), || {
         probe.create()?;
         // The first round is warm-up.
         let mut found = String::new();
@@ -108,8 +109,10 @@ fn probe(report: &mut Report) {
             let round = found.split(' ').next().and_then(|word| word.parse::<u64>().ok());
             Ok(round >= Some(3))
         });
+        let said = probe.said();
         probe.destroy()?;
-        waited?;
+        let last = said.lines().last().unwrap_or_default();
+        waited.with_context(|| format!("its last line: `{last}`"))?;
         let numbers: Vec<f64> = found.split(' ').filter_map(|word| word.parse().ok()).collect();
         let [_, median, p99, most] = numbers[..] else {
             bail!("it says `{found}`");
@@ -119,7 +122,7 @@ fn probe(report: &mut Report) {
     });
     if let Some(told) = told {
         for (name, value) in ["median", "p99", "max"].iter().zip(told) {
-            report.figure(&format!("from timer to running, {name}, us"), value);
+            report.figure(&format!("from timer to running {place}, {name}, us"), value);
         }
     }
 }

@@ -32,7 +32,7 @@ fn main(_: u64) -> ! {
         }
         late.sort_unstable();
         println!(
-            "latency {round} {} {} {}",
+            "guest: latency {round} {} {} {}",
             late[SAMPLES / 2],
             late[SAMPLES * 99 / 100],
             late[SAMPLES - 1]
