@@ -6,12 +6,15 @@
 //!
 //! A [`scenario`] is a seed and the steps that follow from it; [`host`] is the machine, the kernel and the domains on which
 //! it is played; [`run`] plays it, and makes one that fails short; [`worker`] has many of them played side by side.
+//!
+//! Races that are known beforehand are looked into one by one, under all interleavings with few preemptions: [`explore`].
 #![forbid(unsafe_code)]
 
 pub mod attacker;
 pub mod deed;
 pub mod exhaust;
 pub mod exits;
+pub mod explore;
 pub mod host;
 pub mod knowledge;
 pub mod list;

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use machine::fake::failure::Source;
 use simulator::exhaust::exhaust;
+use simulator::explore;
 use simulator::host::{Failure, Tally, catch_panics, last_panic};
 use simulator::model;
+use simulator::numbers::grouped;
 use simulator::run::{self, Report};
 use simulator::scenario::{self, Scenario};
 use simulator::scheduling::report;
@@ -60,6 +62,12 @@ struct Arguments {
     /// What a decision of the scheduler's costs on small and large hosts.
     #[arg(long)]
     scale: bool,
+    /// Play known races under all interleavings with few preemptions.
+    #[arg(long, conflicts_with_all = ["exhaust", "replay", "model"])]
+    explore: bool,
+    /// Of these, the ones whose names have these words in them.
+    #[arg(long, value_name = "WORDS", requires = "explore")]
+    scene: Option<String>,
     /// Leave a failing scenario as long as it is.
     #[arg(long)]
     no_shrink: bool,
@@ -126,6 +134,9 @@ fn dispatch(arguments: &Arguments) -> Result<bool, String> {
     }
     if let Some(hosts) = arguments.scheduling {
         return Ok(schedule(arguments, hosts));
+    }
+    if arguments.explore {
+        return Ok(explore::tell(arguments.scene.as_deref().unwrap_or("")));
     }
     match &arguments.replay {
         Some(what) => replay(what, arguments.steps),
@@ -314,19 +325,6 @@ fn print_sum(sum: &Sum, seconds: f64, jobs: u64) {
         "longest stay in the core",
         format!("{} points, {}", grouped(tally.longest.0), tally.longest.1),
     );
-}
-
-/// A number with its thousands apart.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index != 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A failure: make it short, write it down, and say how to see it again.

@@ -28,6 +28,10 @@ pub struct Shape {
     pub vcpus: Vec<u32>,
     /// Pages of each guest.
     pub pages: u64,
+    /// Pages that each guest may have beyond these.
+    pub more_pages: u64,
+    /// The highest port of each guest.
+    pub max_port: u32,
     /// How finely processors are interleaved.
     pub style: Style,
     /// Nanoseconds that pass with each point.
@@ -63,6 +67,9 @@ impl Shape {
             },
             vcpus,
             pages: numbers.pick(&[32, 48, 64]),
+            // Room for superpages, or hardly any room.
+            more_pages: numbers.pick(&[0, 4, 64, 64, 64, 600]),
+            max_port: numbers.pick(&[7, 23, 1023, 1023, 1023]),
             // A single processor has nobody to be interleaved with.
             style: match processors {
                 1 => Style::Serial,

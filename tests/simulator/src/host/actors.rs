@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use hypercall_abi::hypercall::number;
 use hypercall_abi::{DomainId, Error};
 use kernel::cpu_policy::CpuPolicy;
-use kernel::domain::VcpuHandle;
+use kernel::domain::{DomainConfig, VcpuHandle};
 use kernel::testing::{self, TestDomain, TestKernel};
 use kernel::vcpu::stop;
 use machine::Machine;
@@ -246,7 +246,7 @@ pub(super) fn complaint() -> Option<String> {
 }
 
 /// Every domain there is, by number.
-pub(super) fn domains(kernel: &TestKernel) -> Vec<TestDomain> {
+pub(crate) fn domains(kernel: &TestKernel) -> Vec<TestDomain> {
     let mut all = Vec::new();
     let mut next = DomainId(0);
     while let Some(domain) = kernel.domains.at_or_after(next) {
@@ -283,10 +283,14 @@ pub(super) fn make_guest(kernel: &TestKernel, shape: &Shape, numbers: &mut Numbe
     if memory.free_frames() < shape.pages + 64 {
         return None;
     }
-    let config = testing::configuration(vcpus, false);
+    let config = DomainConfig {
+        max_event_port: shape.max_port,
+        ..testing::configuration(vcpus, false)
+    };
     let policy = Arc::new(CpuPolicy::of_machine(&kernel.machine).ok()?);
     let domain = kernel.create_domain(None, &config, policy).ok()?;
-    domain.max_pages.store(shape.pages * 2, Ordering::SeqCst);
+    let most = shape.pages + shape.more_pages;
+    domain.max_pages.store(most, Ordering::SeqCst);
     domain.allotted_vcpus.store(vcpus, Ordering::SeqCst);
     for frame in 0..shape.pages {
         let page = memory.allocate(domain.id.0, FrameUse::Ram, Order::PAGE)?;

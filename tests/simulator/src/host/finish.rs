@@ -78,6 +78,11 @@ impl Host {
                     return Err(self.failed(format!("end: d{} is never gone", domain.id.0)));
                 }
             }
+            // Nobody works on it who could have come too late.
+            if let Some(at) = domain.physmap.highest() {
+                let id = domain.id.0;
+                return Err(self.failed(format!("end: d{id} is gone, and maps guest frame {:#x}", at.0)));
+            }
         }
         actors::end();
         // Timers and queues may hold a vCPU until a processor looks at them.

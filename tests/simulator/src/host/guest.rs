@@ -178,7 +178,10 @@ impl Program {
         };
         match deed {
             Deed::Hypercall(request) => {
-                write_all(machine, domain, &request.writes);
+                if !write_all(machine, domain, &request.writes) && request.strict {
+                    // What lies there instead is no request of this vCPU's: it calls nobody.
+                    return Exit::Interrupt;
+                }
                 let registers = &mut context.state.registers;
                 registers.general[register::RAX] = request.call.number;
                 for (place, value) in ARGUMENTS.into_iter().zip(request.call.arguments) {
@@ -228,24 +231,28 @@ fn kind(deed: &Deed<'_>) -> &'static str {
     }
 }
 
-fn write_all(machine: &FakeMachine, domain: &TestDomain, writes: &Writes) {
+/// Store all pieces that can be stored; whether that were all.
+fn write_all(machine: &FakeMachine, domain: &TestDomain, writes: &Writes) -> bool {
+    let mut all = true;
     for (address, bytes) in writes.iter() {
-        store(machine, domain, address, bytes);
+        all &= store(machine, domain, address, bytes);
     }
+    all
 }
 
-/// Store bytes as the guest does, page by page; where that faults, the rest is left out.
-fn store(machine: &FakeMachine, domain: &TestDomain, address: u64, bytes: &[u8]) {
+/// Store bytes as the guest does, page by page; where that faults, the rest is left out. Whether nothing was.
+fn store(machine: &FakeMachine, domain: &TestDomain, address: u64, bytes: &[u8]) -> bool {
     let mut done = 0;
     while done < bytes.len() {
         let Some(at) = address.checked_add(done as u64).map(GuestAddress) else {
-            return;
+            return false;
         };
         let part = (PAGE_SIZE - at.offset()).min(bytes.len() - done);
         let stored = machine.guest_store(domain.physmap.root(), at, &bytes[done..done + part]);
         if stored.is_err() {
-            return;
+            return false;
         }
         done += part;
     }
+    true
 }

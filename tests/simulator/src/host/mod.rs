@@ -24,6 +24,7 @@ use machine::fake::failure::{self, Source};
 use machine::fake::{Configuration, Ended, FakeMachine, Stop, Turns, order};
 
 pub use actors::Deeds;
+pub(crate) use actors::domains;
 pub use panics::{catch_panics, last_panic};
 use serde::{Deserialize, Serialize};
 pub use tally::Tally;

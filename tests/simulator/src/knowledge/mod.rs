@@ -99,6 +99,8 @@ pub struct Knowledge {
     pub offers: List<Offer, 96>,
     /// What it has borrowed and mapped.
     pub held: List<Held, 384>,
+    /// Extents of more than a page that it was given: where they begin, and their order.
+    pub extents: List<(u64, u32), 16>,
     /// Others' frames that it has mapped by the toolstack's ways: where, and whose.
     pub foreign: List<(u64, DomainId), 256>,
     /// Addresses that it registered for the core to write to.
@@ -140,6 +142,7 @@ impl Knowledge {
             shared_info: 0,
             offers: List::default(),
             held: List::default(),
+            extents: List::default(),
             foreign: List::default(),
             areas: List::default(),
             registered: 0,

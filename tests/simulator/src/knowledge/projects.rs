@@ -9,11 +9,22 @@ pub const MOST_PROJECTS: usize = 4;
 /// Steps that a running domain gets before its end, on average.
 const LIFE: u64 = 400;
 
-/// What comes next for a domain.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[allow(missing_docs, reason = "the steps are named by what they ask for")]
-pub enum Stage {
-    #[default]
+macro_rules! stages {
+    ($($stage:ident,)*) => {
+        /// What comes next for a domain, in this order.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[allow(missing_docs, reason = "the steps are named by what they ask for")]
+        pub enum Stage {
+            $($stage,)*
+        }
+
+        impl Stage {
+            const ORDER: &[Stage] = &[$(Stage::$stage,)*];
+        }
+    };
+}
+
+stages! {
     Create,
     MaxVcpus,
     MaxMemory,
@@ -47,45 +58,17 @@ pub enum Stage {
     Destroy,
 }
 
+impl Default for Stage {
+    fn default() -> Self {
+        Stage::ORDER[0]
+    }
+}
+
 impl Stage {
-    /// The stage after this one. A running domain stays what it is.
+    /// The stage after this one, and after the last one the first. A running domain stays what it is.
     pub fn next(self) -> Stage {
-        use Stage::*;
-        const ORDER: [Stage; 31] = [
-            Create,
-            MaxVcpus,
-            MaxMemory,
-            TscInfo,
-            PagingPool,
-            TimerMode,
-            ReadPolicy,
-            WritePolicy,
-            MemoryMap,
-            Claim,
-            Populate,
-            Unclaim,
-            MapMemory,
-            UnmapMemory,
-            MapTable,
-            GrantStore,
-            GrantConsole,
-            UnmapTable,
-            StorePort,
-            StorePortParameter,
-            StoreFrameParameter,
-            ConsolePort,
-            ConsolePortParameter,
-            ConsoleFrameParameter,
-            ReadContext,
-            WriteContext,
-            Unpause,
-            Life,
-            Pause,
-            ResetPorts,
-            Destroy,
-        ];
-        let index = self as usize;
-        ORDER.get(index + 1).copied().unwrap_or(Create)
+        let next = Stage::ORDER.get(self as usize + 1);
+        next.copied().unwrap_or_default()
     }
 }
 
@@ -177,7 +160,7 @@ mod tests {
             assert_eq!(next as usize, stage as usize + 1);
             stage = next;
         }
-        assert_eq!(count, 31);
+        assert_eq!(count, Stage::ORDER.len());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::compare::{self, Compared, Frames};
 use super::import::{copy, told};
 use super::play;
 use super::script::{Disagreement, Noted};
-use super::{Caller, Model};
+use super::{Caller, Model, SURE_ORDER};
 use crate::deed::Deed;
 
 /// Deeds that a disagreement shows.
@@ -140,6 +140,11 @@ impl<'k> Agreement<'k> {
         };
         self.note(Noted::Call(caller, number, *arguments, structure, 0));
         self.tell();
+        self.model.told.free_blocks = if number == number::MEMORY_OP {
+            self.free_blocks()
+        } else {
+            0
+        };
         let in_pieces = self.calls.is_multiple_of(IN_PIECES)
             && self.model.told.now > LONG
             && (number != number::MULTICALL || self.keeps_its_list(arguments));
@@ -346,6 +351,17 @@ impl<'k> Agreement<'k> {
         let told = &mut self.model.told;
         (told.now, told.tsc) = (clock.system_time, clock.tsc_timestamp);
         told.scale = (clock.multiplier, clock.shift);
+    }
+
+    /// Free blocks of the order that the model is told of.
+    fn free_blocks(&self) -> u64 {
+        let mut count = 0;
+        let walked = self.kernel.machine.memory().walk_free(|_, order| {
+            let more = order.value().checked_sub(SURE_ORDER);
+            count += more.map_or(0, |more| 1 << more);
+        });
+        // Lists that are not in order are the audits' to tell.
+        walked.map_or(0, |()| count)
     }
 
     /// Whether both have the same domains; those that are new are paused, and their shared page gets its place.

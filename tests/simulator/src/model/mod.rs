@@ -80,6 +80,9 @@ pub struct Caller {
     pub vcpu: u32,
 }
 
+/// The order of blocks of which the model is told how many are free.
+pub const SURE_ORDER: u32 = 3;
+
 /// What the model is told of the machine, since no rule says it.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
@@ -117,6 +120,8 @@ pub struct Told {
     pub in_pieces: bool,
     /// What the calls of a list that was cut left of their arguments.
     pub arguments: Vec<[u64; 6]>,
+    /// Before a call that is not in a list: free blocks of [`SURE_ORDER`] and more.
+    pub free_blocks: u64,
     /// Blocks of several frames that were found during a list: domain and first guest frame.
     pub blocks: Vec<(u16, u64)>,
 }

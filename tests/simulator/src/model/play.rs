@@ -1,6 +1,7 @@
 //! Hosts on which core and model are played side by side, one deed after another, from a seed.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use hypercall_abi::DomainId;
 use kernel::domain::DomainConfig;
@@ -44,6 +45,8 @@ impl Played {
 struct Size {
     memory_mib: usize,
     pages: u64,
+    /// Pages that a domain may have beyond those that it begins with.
+    more: u64,
     vcpus: u32,
     limits: [u32; 3],
 }
@@ -56,9 +59,10 @@ impl Size {
         Size {
             memory_mib: pick(16, &[3, 4, 16, 32]) as usize,
             pages: pick(64, &[16, 32, 64]).into(),
+            more: pick(64, &[0, 2, 8, 1200, 2400]).into(),
             vcpus: pick(2, &[1, 2, 3, 34]),
             limits: [
-                pick(1023, &[31, 127, 1023, 4095, 8191]),
+                pick(1023, &[5, 9, 31, 127, 1023, 4095, 8191]),
                 pick(64, &[1, 2, 4, 64]),
                 pick(1024, &[0, 1, 4, 1024]),
             ],
@@ -79,7 +83,8 @@ impl Size {
                 max_maptrack_frames,
                 ..testing::configuration(self.vcpus, id == 0)
             };
-            testing::domain_with(&kernel, id, &config, self.pages);
+            let domain = testing::domain_with(&kernel, id, &config, self.pages);
+            domain.max_pages.store(self.pages + self.more, Ordering::SeqCst);
         }
         kernel
     }

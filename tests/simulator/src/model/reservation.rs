@@ -9,7 +9,7 @@ use hypercall_abi::xen::MulticallEntry;
 use hypercall_abi::{DomainId, Error};
 
 use super::memory::{Entry, Kind, MOST_FRAMES};
-use super::{Answer, DONE, Model};
+use super::{Answer, DONE, Model, SURE_ORDER};
 
 /// Guest frames of a list that are read before the first is acted on.
 const GROUP: u64 = 32;
@@ -17,6 +17,9 @@ const GROUP: u64 = 32;
 const MOST_ORDER_PRIVILEGED: u32 = 18;
 const MOST_ORDER: u32 = 9;
 const MOST_MAP_ENTRIES: u32 = 1024;
+
+/// Blocks that an extent and the tables for it take at most.
+const BLOCKS_FOR_EXTENT: u64 = 8;
 
 impl Model {
     pub(super) fn memory_op(&mut self, [command, argument, ..]: [u64; 6]) -> Answer {
@@ -134,9 +137,11 @@ impl Model {
     /// Populate extents; how many could be.
     fn populate(&mut self, target: u16, frames: &[u64], order: u32, before: u64) -> u64 {
         let done = frames.iter().zip(before..).take_while(|(frame, nth)| {
-            // Whether there was a block of several frames in one piece is seen by the result only.
+            // Whether there was a block of several frames in one piece is seen by the result only, unless there are so many
+            // that tables, too, leave one.
             let given = self.told.blocks.contains(&(target, **frame));
-            let found = order == 0 || (*nth as i64) < self.told.result || given;
+            let sure = order <= SURE_ORDER && self.told.free_blocks > (*nth + 1) * BLOCKS_FOR_EXTENT;
+            let found = order == 0 || (*nth as i64) < self.told.result || given || sure;
             self.populate_extent(target, **frame, order, found).is_ok()
         });
         done.count() as u64

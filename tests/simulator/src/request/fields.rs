@@ -262,6 +262,14 @@ impl<'a> Maker<'a> {
 
     /// A frame that is this, or one far from everything when there is none.
     pub fn frame_of(&mut self, what: Use) -> u64 {
+        if what == Use::Memory
+            && !self.knowledge.extents.is_empty()
+            && self.numbers.chance(1, 8)
+            && let Some((first, order)) = self.knowledge.extents.pick(self.numbers)
+        {
+            // Guests may have been given some at the end of what there is.
+            return first.wrapping_add(self.numbers.below(1 << order));
+        }
         let found = self.knowledge.frames.pick(what, self.numbers);
         found.unwrap_or(WINDOW as u64 + 1)
     }

@@ -151,7 +151,9 @@ fn argument(maker: &mut Maker<'_>, operation: u32) -> u64 {
             maker.structure(&BindVcpu { port, vcpu })
         }
         op::RESET => {
-            let valid = maker.myself();
+            // Others' are a toolstack's to reset, while they are paused.
+            let other = maker.knowledge.privileged && maker.numbers.chance(1, 2);
+            let valid = if other { maker.peer() } else { maker.myself() };
             let domain = maker.domain(valid);
             maker.structure(&Reset { domain })
         }
