@@ -37,14 +37,23 @@ pub fn sim(house: &House, arguments: &SimArguments) -> Result<bool> {
 
 /// The part of the ordinary tests: certain scenarios, so that a failure is one of the change's.
 pub fn test(house: &House) -> Result<Outcome> {
-    let output = simulator(house)?.args(["--scenarios", SCENARIOS]).output()?;
+    attempt(house, "simulated hosts", &["--scenarios", SCENARIOS])
+}
+
+/// The other part: known races under all interleavings with few preemptions.
+pub fn test_interleavings(house: &House) -> Result<Outcome> {
+    attempt(house, "interleavings of known races", &["--explore"])
+}
+
+fn attempt(house: &House, name: &str, words: &[&str]) -> Result<Outcome> {
+    let output = simulator(house)?.args(words).output()?;
     let said = String::from_utf8_lossy(&output.stdout);
     let last = said.lines().last().unwrap_or_default().to_owned();
     let passed = output.status.success();
     if !passed {
         eprintln!("{said}{}", String::from_utf8_lossy(&output.stderr));
     }
-    Ok(Outcome::new("simulated hosts", passed, &last))
+    Ok(Outcome::new(name, passed, &last))
 }
 
 /// The scheduler in virtual time: certain hosts, and the cost of its decisions.

@@ -100,10 +100,12 @@ pub fn test(house: &House, arguments: &TestArguments) -> Result<bool> {
         outcomes.extend(host(house));
     }
     if wanted(Part::Sim) {
-        outcomes.push(
-            sim::test(house)
-                .unwrap_or_else(|error| Outcome::new("simulated hosts", false, &format!("{error:#}"))),
-        );
+        for test in [sim::test, sim::test_interleavings] {
+            outcomes.push(
+                test(house)
+                    .unwrap_or_else(|error| Outcome::new("simulated hosts", false, &format!("{error:#}"))),
+            );
+        }
     }
     if wanted(Part::Sched) {
         outcomes.extend(

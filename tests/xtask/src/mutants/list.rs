@@ -31,6 +31,8 @@ pub struct Mutant {
     pub before: String,
     /// What stands there instead.
     pub after: String,
+    /// Words in the name of the known race that finds it: that one is played first.
+    pub scene: Option<String>,
     /// Where the simulation does not find it: why not.
     pub survives: Option<String>,
 }
@@ -113,6 +115,7 @@ mod tests {
             why: String::new(),
             before: "a < b".into(),
             after: "a <= b".into(),
+            scene: None,
             survives: None,
         };
         assert_eq!(mutant.apply("if a < b {").unwrap(), "if a <= b {");

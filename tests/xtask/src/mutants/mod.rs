@@ -58,7 +58,9 @@ pub fn mutants(house: &House, arguments: &MutantsArguments) -> Result<bool> {
     let queue = Mutex::new(chosen.iter().copied().collect::<VecDeque<_>>());
     let results = Mutex::new(results);
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..arguments.jobs.max(1))
+        // Where nothing is to be tried nothing is built: the page is written anew.
+        let jobs = arguments.jobs.max(1).min(chosen.len());
+        let workers: Vec<_> = (0..jobs)
             .map(|number| {
                 let (queue, results) = (&queue, &results);
                 scope.spawn(move || work(house, number, queue, results, !arguments.no_unit_tests))
@@ -104,8 +106,15 @@ fn work(
     loop {
         let next = queue.lock().expect("no worker panicked").pop_front();
         let Some(mutant) = next else { return Ok(()) };
-        let verdict = workshop.with(mutant, || trial::run(&workshop, unit_tests));
-        let verdict = verdict.with_context(|| format!("mutant `{}`", mutant.name))?;
+        let verdict = workshop.with(mutant, || trial::run(&workshop, mutant, unit_tests));
+        // One that does not compile is a mistake in the list; the others are tried all the same.
+        let verdict = match verdict {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                println!("NOT TRIED {}: {error:#}", mutant.name);
+                continue;
+            }
+        };
         println!("{}", page::line(mutant, &verdict));
         let mut results = results.lock().expect("no worker panicked");
         results.insert(mutant.name.clone(), verdict);

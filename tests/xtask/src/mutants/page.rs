@@ -67,6 +67,7 @@ pub fn summary(tried: &[(&Mutant, &Verdict)]) -> String {
 fn kind(found: &Found) -> String {
     match found.message.split(": ").next() {
         _ if found.by == "exhaustion" => "exhaustion: an allocation that fails".into(),
+        _ if found.by == "interleavings" => "interleavings of known races".into(),
         Some("model") => "the model".into(),
         Some("panic") if found.message.contains("VIOLATION: ") => "the audits".into(),
         Some("panic") => "an assertion of the core's".into(),
@@ -85,8 +86,9 @@ fn kind(found: &Found) -> String {
 pub fn page(tried: &[(&Mutant, &Verdict)], listed: usize) -> String {
     let mut text = String::from(
         "# Deliberate bugs\n\nWritten by `cargo xtask mutants`. Each bug of [the list](../tests/mutants) is put into the core, alone; the \
-         simulator\nattacks that core: 1500 scenarios, 200 seeds of core and model side by side, and every allocation of three scenarios \
-         fails. What\nsurvives is tried with the unit tests of `machine` and `kernel`.\n\n",
+         simulator\nattacks that core: 1500 scenarios, 200 seeds of core and model side by side, known races under all interleavings with \
+         few\npreemptions, and every allocation of three scenarios fails. What survives is tried with the unit tests of `machine` and \
+         `kernel`.\n\n",
     );
     text.push_str(&format!("**{}.**\n\n", summary(tried)));
     if tried.len() < listed {

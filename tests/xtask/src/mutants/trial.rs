@@ -10,13 +10,15 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
+use super::list::Mutant;
 use super::workshop::Workshop;
 
-/// What the simulator is told, one after the other: a few scenarios; the model; many more scenarios; every allocation of
-/// a few fails. The first two find most, and take seconds.
-const STEPS: [(&str, &[&str]); 4] = [
+/// What the simulator is told, one after the other: a few scenarios; the model; known races under all interleavings with
+/// few preemptions; many more scenarios; every allocation of a few fails. The first two find most, and take seconds.
+const STEPS: [(&str, &[&str]); 5] = [
     ("simulation", &["--scenarios", "64", "--jobs", "1", "--no-shrink"]),
     ("model", &["--model", "200"]),
+    ("interleavings", &["--explore"]),
     (
         "simulation",
         &[
@@ -31,8 +33,8 @@ const STEPS: [(&str, &[&str]); 4] = [
     ),
     ("exhaustion", &["--exhaust", "--scenarios", "3"]),
 ];
-/// A simulator that takes longer than this is in a loop.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// A simulator that takes longer than this is in a loop, also where others keep the machine busy.
+const PATIENCE: Duration = Duration::from_secs(900);
 /// The unit tests are built, too.
 const PATIENCE_WITH_TESTS: Duration = Duration::from_secs(1200);
 
@@ -66,9 +68,9 @@ impl Verdict {
 
 const UNIT_TESTS: &str = "unit tests";
 
-/// What the first two steps say of the tree without a mutant: nothing.
+/// What the first three steps say of the tree without a mutant: nothing.
 pub fn baseline(workshop: &Workshop) -> Result<Option<Found>> {
-    for (by, words) in &STEPS[..2] {
+    for (by, words) in &STEPS[..3] {
         let said = simulate(workshop, words)?;
         if let Some(message) = said.failure {
             return Ok(Some(found(by, message)));
@@ -78,9 +80,14 @@ pub fn baseline(workshop: &Workshop) -> Result<Option<Found>> {
 }
 
 /// Tries to find the bug that is in the workshop's tree.
-pub fn run(workshop: &Workshop, unit_tests: bool) -> Result<Verdict> {
+pub fn run(workshop: &Workshop, mutant: &Mutant, unit_tests: bool) -> Result<Verdict> {
     let mut hypercalls = 0;
-    for (by, words) in STEPS {
+    let scene = mutant
+        .scene
+        .as_deref()
+        .map(|scene| ["--explore", "--scene", scene]);
+    let first = scene.as_ref().map(|words| ("interleavings", words.as_slice()));
+    for (by, words) in first.into_iter().chain(STEPS) {
         let said = simulate(workshop, words)?;
         hypercalls += said.hypercalls;
         if let Some(message) = said.failure {
