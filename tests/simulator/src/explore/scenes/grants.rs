@@ -6,8 +6,8 @@ use hypercall_abi::grant_table::{
 };
 use hypercall_abi::hypercall::number;
 use hypercall_abi::memory::{AddToPhysmap, map_space, op as memory};
+use kernel::schedule::ProcessorSet;
 use kernel::testing::{self, TestDomain, TestKernel};
-use machine::sync::atomic::Ordering;
 
 use super::{Kernel, begin, domain, succeeded, until_begin};
 use crate::explore::{Act, Cast, Sight};
@@ -94,10 +94,10 @@ pub fn access_ends_further_on(kernel: &Kernel) -> Cast {
     ends_on(kernel, 2)
 }
 
-fn ends_on(kernel: &Kernel, writer: u32) -> Cast {
+fn ends_on(kernel: &Kernel, writer: usize) -> Cast {
     let [_, borrower] = lender_and_borrower(kernel, 2);
     for (vcpu, processor) in borrower.vcpus.iter().zip([0, writer]) {
-        vcpu.hard_affinity.store(1 << processor, Ordering::SeqCst);
+        vcpu.hard_affinity.store(ProcessorSet::one(processor));
     }
     let vcpu = testing::vcpu(&borrower, 0);
     let mapped = testing::hypercall(
