@@ -661,13 +661,14 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Wait until a vCPU that may not run any more is off its processor. That one is in the guest (and is kicked out of
-    /// it) or in the core (and comes to look soon); it never waits for us.
+    /// it) or in the core (and comes to look soon); it never waits for us. If it may run again meanwhile, because others
+    /// took back what stopped it, there is nothing to wait for.
     pub(crate) fn wait_until_stopped(&self, vcpu: &VcpuHandle<M>) {
         begin_waiting();
         loop {
             let place = *vcpu.place.lock();
             match place {
-                Place::Running(processor) if processor != self.machine.current() => {
+                Place::Running(processor) if processor != self.machine.current() && !runnable(vcpu) => {
                     self.machine.kick(processor);
                     wait_for_another();
                 }

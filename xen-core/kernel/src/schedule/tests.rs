@@ -836,3 +836,23 @@ fn what_the_control_domain_does_for_who_woke_it_is_that_ones_time() {
     assert_eq!(after[1] - before[1], rate.virtual_of(MILLISECOND / 2));
     assert_eq!(after[2], before[2]);
 }
+
+#[test]
+fn who_pauses_does_not_wait_for_a_vcpu_that_another_has_let_go_again() {
+    let kernel = shared_kernel(2);
+    let vcpu = sleeper(&kernel, 1);
+    *vcpu.place.lock() = Place::Running(1);
+    let (steps, let_go) = (Arc::new(AtomicUsize::new(0)), vcpu.clone());
+    let seen = steps.clone();
+    machine::fake::set_interleave(Some(Box::new(move || {
+        // The other toolstack's call, after this one has begun to wait; the vCPU runs on.
+        if seen.fetch_add(1, Ordering::SeqCst) == 50 {
+            let_go.pauses.fetch_sub(1, Ordering::SeqCst);
+        }
+    })));
+    kernel.pause_vcpu(&vcpu);
+    machine::fake::set_interleave(None);
+    assert!(steps.load(Ordering::SeqCst) >= 50);
+    assert_eq!(*vcpu.place.lock(), Place::Running(1));
+    *vcpu.place.lock() = Place::Off;
+}
