@@ -13,7 +13,7 @@ pub struct BenchArguments {
     /// What.
     #[arg(value_enum)]
     what: What,
-    /// On which hypervisor.
+    /// On which hypervisor; `sched` always measures both.
     #[arg(long, value_enum, default_value_t = Hypervisor::Xenolith)]
     on: Hypervisor,
     /// Boot what was built last, without building.
@@ -25,11 +25,15 @@ pub struct BenchArguments {
 enum What {
     /// PV disk and network of a guest on pv-drivers, beside port accesses and beside Linux's frontends.
     Pv,
+    /// Shares by weight, a cap, and how late a sleeper is woken: one CPU, beside Xen's credit2.
+    Sched,
 }
 
 /// Measures, and prints the table; true when nothing failed.
 pub fn bench(house: &House, arguments: &BenchArguments) -> Result<bool> {
-    let What::Pv = arguments.what;
+    if let What::Sched = arguments.what {
+        return sched(house, arguments.no_build);
+    }
     if !arguments.no_build {
         run::build_usual(house, arguments.on)?;
     }
@@ -66,4 +70,34 @@ pub fn bench(house: &House, arguments: &BenchArguments) -> Result<bool> {
         );
     }
     Ok(figures.failed == 0)
+}
+
+/// Ours and Xen's, one after the other; true when nothing failed.
+fn sched(house: &House, no_build: bool) -> Result<bool> {
+    let both = [Hypervisor::Xenolith, Hypervisor::Xen];
+    let mut measured = Vec::new();
+    for on in both {
+        if !no_build {
+            run::build_usual(house, on)?;
+        }
+        measured.push(run::play(house, &RunArguments::sched_on(on))?);
+    }
+    let [ours, xens] = &measured[..] else {
+        return Ok(false);
+    };
+    println!("\n| one CPU, time by counted instructions | Xenolith | Xen 4.17 | ratio |\n|---|---|---|---|");
+    let names = ours.counted.keys().filter(|name| {
+        ["share of weight", "from timer to running", "a cap of"]
+            .iter()
+            .any(|kind| name.starts_with(kind))
+    });
+    for name in names {
+        let ours = ours.counted.get(name).copied().unwrap_or(f64::NAN);
+        match xens.counted.get(name).copied() {
+            Some(xens) => println!("| {name} | {ours:.2} | {xens:.2} | {:.2} |", ours / xens),
+            None => println!("| {name} | {ours:.2} | - | - |"),
+        }
+    }
+    // What Xen does not keep to is no failure of ours.
+    Ok(ours.failed == 0)
 }

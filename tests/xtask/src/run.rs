@@ -144,6 +144,19 @@ impl RunArguments {
         }
     }
 
+    /// The promises of a scheduler, ours or Xen's: on one CPU, and counted, as [`RunArguments::pace`].
+    pub fn sched_on(on: Hypervisor) -> RunArguments {
+        RunArguments {
+            scenario: SCHED.to_owned(),
+            smp: Some(1),
+            icount: Some(0),
+            seconds: 10.0,
+            timeout: 900,
+            log: Some(format!("target/run/sched-{}", on.name()).into()),
+            ..RunArguments::for_test(on)
+        }
+    }
+
     /// The main scenario without a person, as the tests play it.
     pub fn for_test(on: Hypervisor) -> RunArguments {
         RunArguments {

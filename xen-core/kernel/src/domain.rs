@@ -1,7 +1,7 @@
 //! Domains: what a virtual machine is made of, and the table of them all.
 //!
 //! Lock order (a later one may be taken while an earlier is held, never the reverse):
-//! a domain's lifecycle -> claims -> event channels (two domains': by id, then by address) -> a grant table (never two)
+//! changes of pools -> a domain's lifecycle -> claims -> event channels (two domains': by id, then by address) -> a grant table (never two)
 //! -> a memory map -> a physmap -> a vCPU's deadlines -> its local APIC -> a processor's timer queue -> a vCPU's place ->
 //! a processor's run queue -> everything else, which is held for a look or a copy only: the domain table, a vCPU's info
 //! and run state, the console. A vCPU's context is held by who runs it, and taken by others only while it cannot run.
