@@ -557,13 +557,22 @@ impl<M: Machine> Kernel<M> {
             .fetch_and(!(stop::BLOCKED | stop::POLLING), Ordering::SeqCst);
         // An interrupt ends a poll as well: the guest may poll for what its handler must do first.
         if before & (stop::BLOCKED | stop::POLLING) != 0 {
-            let sender = self.here().sender.own();
-            let another = sender.filter(|sender| sender.domain != vcpu.domain_id);
-            vcpu.waker.note(another, fair::MOST_ON_BEHALF);
+            vcpu.waker.note(self.sender_to(vcpu), fair::MOST_ON_BEHALF);
             self.reconsider(vcpu);
         } else {
+            if vcpu.domain().privileged
+                && let Some(sender) = self.sender_to(vcpu)
+            {
+                vcpu.waker.add(sender, fair::MORE_ON_BEHALF);
+            }
             self.make_look(vcpu);
         }
+    }
+
+    /// In whose name something is sent to a vCPU from here, if that is another domain's.
+    fn sender_to(&self, vcpu: &VcpuHandle<M>) -> Option<Name> {
+        let sender = self.here().sender.own()?;
+        (sender.domain != vcpu.domain_id).then_some(sender)
     }
 
     /// Make a vCPU that runs elsewhere exit, so that it sees what changed.

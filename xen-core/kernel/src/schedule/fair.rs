@@ -40,6 +40,9 @@ const WORD_LASTS: Nanoseconds = 2 * SLICE;
 /// How much of what the control domain does is counted against the guest that woke it, each time.
 pub const MOST_ON_BEHALF: Nanoseconds = 1_000_000;
 
+/// The same for what is sent to it while it is awake: an interrupt's worth.
+pub const MORE_ON_BEHALF: Nanoseconds = 50_000;
+
 /// Shares in proportion to weights.
 pub struct Fair;
 

@@ -94,6 +94,14 @@ impl Waker {
         self.left.store(most, Ordering::Relaxed);
     }
 
+    /// Disturbed by another while it is awake: at least the next `least` nanoseconds are theirs, unless they still are
+    /// somebody's.
+    pub fn add(&self, name: Name, least: Nanoseconds) {
+        if self.left.load(Ordering::Relaxed) < least {
+            self.note(Some(name), least);
+        }
+    }
+
     /// So much time was spent. Says how much of it is whose.
     pub fn spend(&self, time: Nanoseconds) -> Option<(Nanoseconds, Name)> {
         let name = self.name.own()?;
@@ -134,6 +142,12 @@ mod tests {
         assert_eq!(waker.spend(5), Some((5, name)));
         assert_eq!(waker.spend(5), Some((3, name)));
         assert_eq!(waker.spend(5), Some((0, name)));
+        let other = Name { vcpu: 4, ..name };
+        waker.add(other, 2);
+        assert_eq!(waker.spend(1), Some((1, other)));
+        waker.note(Some(name), 8);
+        waker.add(other, 2);
+        assert_eq!(waker.spend(5), Some((5, name)), "there is enough left");
         waker.note(None, 0);
         assert_eq!(waker.spend(5), None);
     }
