@@ -3,9 +3,9 @@
 
 use embedded_sdmmc_types::{Block as Sector, BlockDevice, BlockIdx};
 use hypercall_abi::io::net::receive_flag;
+use pv_drivers::front::Error;
 use pv_drivers::front::block::{self, Block, card::Card};
 use pv_drivers::front::net::{self, Net, phy::Phy};
-use pv_drivers::front::{Error, Platform};
 use pv_drivers::testing::World;
 use pv_drivers::testing::disk::{Disk, NUMBER};
 use pv_drivers::testing::wire::Wire;

@@ -378,3 +378,40 @@ fn two_threads_lose_neither_messages_nor_wake_ups() {
     }
     backend.join().unwrap();
 }
+
+#[test]
+fn copies_are_those_of_bytes_wherever_they_begin_and_end() {
+    let page = page();
+    let lengths = if cfg!(miri) { 0..18 } else { 0..70 };
+    for length in lengths {
+        for offset in (0..9).chain(4080..4100) {
+            let bytes: Vec<u8> = (0..length).map(|index| (index + offset + 1) as u8).collect();
+            page.copy_in(offset, &bytes);
+            let mut out = vec![0xee; length];
+            page.copy_out(offset, &mut out);
+            // What lies outside reads as zero, and was not written anywhere.
+            let expected: Vec<u8> = (offset..)
+                .zip(&bytes)
+                .map(|(at, byte)| if at < 4096 { *byte } else { 0 })
+                .collect();
+            assert_eq!(out, expected, "{length} bytes at {offset}");
+            let single: Vec<u8> = (offset..offset + length).map(|at| page.load_byte(at)).collect();
+            assert_eq!(single, expected);
+        }
+    }
+}
+
+#[test]
+fn bits_are_taken_and_words_exchanged_at_once() {
+    let page = page();
+    page.store(8, 0b1110, Ordering::Relaxed);
+    assert_eq!(page.clear_bits(8, 0b0110), 0b1110);
+    assert_eq!(page.compare_exchange(8, 5, 7), Err(0b1000));
+    assert_eq!(page.compare_exchange(8, 0b1000, 7), Ok(()));
+    assert_eq!(page.load(8, Ordering::Relaxed), 7);
+    // Outside there is nothing to take or to exchange.
+    assert_eq!(
+        (page.clear_bits(4096, 1), page.compare_exchange(4096, 0, 1)),
+        (0, Err(0))
+    );
+}

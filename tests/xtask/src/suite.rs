@@ -114,10 +114,11 @@ pub fn test(house: &House, arguments: &TestArguments) -> Result<bool> {
         );
     }
     let fairness = arguments.parts.contains(&Part::Fairness);
-    let on_ours = [Part::Micro, Part::Scenario, Part::Attack, Part::Sched, Part::Pv]
+    let the_core = [Part::Micro, Part::Scenario, Part::Attack, Part::Sched]
         .into_iter()
         .any(wanted)
         || fairness;
+    let on_ours = the_core || wanted(Part::Pv);
     if on_ours || wanted(Part::Xen) {
         outcomes.push(attempt("the images build", || initramfs::build(house)));
     }
@@ -125,6 +126,8 @@ pub fn test(house: &House, arguments: &TestArguments) -> Result<bool> {
         outcomes.push(attempt("the hypervisor builds", || {
             core_image::build(house, Flavour::Release)
         }));
+    }
+    if the_core {
         outcomes.extend(budgets(house));
     }
     if wanted(Part::Micro) {
