@@ -105,7 +105,7 @@ impl<P: Platform> BlockDevice for Card<P> {
             let ticket = disk.submit_read(at, part.len())?;
             at += part.len() as u64;
             let mut pieces = part.iter_mut().map(|block| &mut block.contents[..]);
-            disk.await_sectors(ticket, &mut pieces, deadline)?;
+            disk.await_pieces(ticket, SECTOR, &mut pieces, deadline)?;
         }
         Ok(())
     }
@@ -120,7 +120,7 @@ impl<P: Platform> BlockDevice for Card<P> {
             let pieces = part.iter().map(|block| &block.contents[..]);
             let ticket = disk.submit_write_sectors(at, part.len(), pieces)?;
             at += part.len() as u64;
-            disk.await_sectors(ticket, &mut core::iter::empty(), deadline)?;
+            disk.await_pieces(ticket, SECTOR, &mut core::iter::empty(), deadline)?;
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ impl<P: Platform> Block<P> {
     /// [`Error::Full`], [`Error::OutOfRange`], [`Error::Disconnected`].
     pub fn submit_read(&mut self, sector: u64, sectors: usize) -> Result<Ticket, Error> {
         self.check(sector, sectors)?;
-        self.submit_transfer(op::READ, sector, sectors, core::iter::empty())
+        self.submit_transfer(op::READ, sector, sectors, PAGE, core::iter::empty())
     }
 
     /// Writes `data`, whole sectors, from `sector` on. The data is copied before this returns.
@@ -33,7 +33,11 @@ impl<P: Platform> Block<P> {
                 limit: SECTOR as u64,
             });
         }
-        self.submit_write_sectors(sector, data.len() / SECTOR, data.chunks(SECTOR))
+        let count = data.len() / SECTOR;
+        if self.check(sector, count)?.read_only {
+            return Err(Error::ReadOnly);
+        }
+        self.submit_transfer(op::WRITE, sector, count, PAGE, data.chunks(PAGE))
     }
 
     /// The same with data that does not lie in one piece: `count` pieces of [`SECTOR`] bytes each.
@@ -49,7 +53,7 @@ impl<P: Platform> Block<P> {
         if self.check(sector, count)?.read_only {
             return Err(Error::ReadOnly);
         }
-        self.submit_transfer(op::WRITE, sector, count, data)
+        self.submit_transfer(op::WRITE, sector, count, SECTOR, data)
     }
 
     /// Makes all writes that are done durable.
@@ -104,39 +108,47 @@ impl<P: Platform> Block<P> {
     /// [`Error::Failed`], [`Error::Unsupported`]: by the backend. [`Error::Disconnected`]. [`Error::NotInUse`] for a ticket that
     /// was asked for before.
     pub fn finish(&mut self, ticket: Ticket, buffer: &mut [u8]) -> Result<Option<usize>, Error> {
-        let length = buffer.len();
-        let read = self.finish_sectors(ticket, buffer.chunks_mut(SECTOR))?;
-        Ok(read.map(|sectors| (sectors * SECTOR).min(length)))
+        self.finish_pieces(ticket, PAGE, &mut buffer.chunks_mut(PAGE))
     }
 
-    /// The same for a buffer that does not lie in one piece: pieces of [`SECTOR`] bytes each, in their order. How many were filled.
+    /// The same for a buffer that does not lie in one piece: pieces of [`SECTOR`] bytes each, in their order. How many bytes were
+    /// filled.
     ///
     /// # Errors
     /// As [`Block::finish`].
     pub fn finish_sectors<'a>(
         &mut self,
         ticket: Ticket,
-        buffer: impl Iterator<Item = &'a mut [u8]>,
+        mut buffer: impl Iterator<Item = &'a mut [u8]>,
+    ) -> Result<Option<usize>, Error> {
+        self.finish_pieces(ticket, SECTOR, &mut buffer)
+    }
+
+    /// Fills pieces of `size` bytes, of which a page has a whole number; the last may be shorter.
+    pub(super) fn finish_pieces(
+        &mut self,
+        ticket: Ticket,
+        size: usize,
+        buffer: &mut dyn Iterator<Item = &mut [u8]>,
     ) -> Result<Option<usize>, Error> {
         self.take_answers();
         let Some(done) = self.flights.take(ticket)? else {
             return Ok(None);
         };
         let outcome = done.outcome.map(|()| {
-            let sectors = match done.operation {
-                op::READ => done.bytes / SECTOR,
+            let bytes = match done.operation {
+                op::READ => done.bytes,
                 _ => 0,
             };
             let mut filled = 0;
-            let Some(pages) = self.data.as_ref().and_then(Granted::pages) else {
-                return Some(0);
-            };
-            for piece in buffer.take(sectors) {
-                if let Some(place) = place_of(&done.pages, filled) {
-                    let length = piece.len().min(SECTOR);
-                    pages.copy_out(place, &mut piece[..length]);
+            if let Some(pages) = self.data.as_ref().and_then(Granted::pages) {
+                for (index, piece) in buffer.take(bytes.div_ceil(size)).enumerate() {
+                    let length = piece.len().min(size).min(bytes - index * size);
+                    if let Some(place) = place_of(&done.pages, index * size) {
+                        pages.copy_out(place, &mut piece[..length]);
+                        filled += length;
+                    }
                 }
-                filled += 1;
             }
             Some(filled)
         });
@@ -163,11 +175,13 @@ impl<P: Platform> Block<P> {
         Ok(geometry)
     }
 
+    /// `data` comes in pieces of `size` bytes, of which a page has a whole number.
     fn submit_transfer<'a>(
         &mut self,
         operation: u8,
         sector: u64,
         sectors: usize,
+        size: usize,
         data: impl Iterator<Item = &'a [u8]>,
     ) -> Result<Ticket, Error> {
         let count = sectors.div_ceil(SECTORS_PER_PAGE);
@@ -179,9 +193,9 @@ impl<P: Platform> Block<P> {
             .flights
             .pages(count + usize::from(indirect), granted.count())
             .ok_or(Error::Full)?;
-        for (index, piece) in data.take(sectors).enumerate() {
-            if let Some(place) = place_of(&taken, index) {
-                pages.copy_in(place, &piece[..piece.len().min(SECTOR)]);
+        for (index, piece) in data.take((sectors * SECTOR).div_ceil(size)).enumerate() {
+            if let Some(place) = place_of(&taken, index * size) {
+                pages.copy_in(place, &piece[..piece.len().min(size)]);
             }
         }
         let references = granted.references();
@@ -266,10 +280,10 @@ impl<P: Platform> Block<P> {
     }
 }
 
-/// Where a request's sector lies in the data pages, in bytes.
-fn place_of(pages: &[u16], index: usize) -> Option<usize> {
-    let page = *pages.get(index / SECTORS_PER_PAGE)?;
-    Some(usize::from(page) * PAGE + index % SECTORS_PER_PAGE * SECTOR)
+/// Where a request's byte lies in the data pages.
+fn place_of(pages: &[u16], byte: usize) -> Option<usize> {
+    let page = *pages.get(byte / PAGE)?;
+    Some(usize::from(page) * PAGE + byte % PAGE)
 }
 
 /// Whether the range lies within the disk, at its sectors' boundaries.

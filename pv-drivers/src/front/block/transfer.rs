@@ -2,7 +2,7 @@
 
 use hypercall_abi::event_channel::Port;
 
-use super::{Block, QUEUES, SECTOR, Ticket};
+use super::{Block, PAGE, QUEUES, SECTOR, Ticket};
 use crate::front::{Error, Platform};
 
 /// Requests that one transfer keeps in flight.
@@ -99,18 +99,19 @@ impl<P: Platform> Block<P> {
     }
 
     fn await_finish(&mut self, ticket: Ticket, buffer: &mut [u8], deadline: u64) -> Result<(), Error> {
-        self.await_sectors(ticket, &mut buffer.chunks_mut(SECTOR), deadline)
+        self.await_pieces(ticket, PAGE, &mut buffer.chunks_mut(PAGE), deadline)
     }
 
-    /// Waits for a request, and fills `buffer`, pieces of a sector each, with what it read.
-    pub(super) fn await_sectors(
+    /// Waits for a request, and fills `buffer`, pieces of `size` bytes each, with what it read.
+    pub(super) fn await_pieces(
         &mut self,
         ticket: Ticket,
+        size: usize,
         buffer: &mut dyn Iterator<Item = &mut [u8]>,
         deadline: u64,
     ) -> Result<(), Error> {
         loop {
-            if self.finish_sectors(ticket, &mut *buffer)?.is_some() {
+            if self.finish_pieces(ticket, size, &mut *buffer)?.is_some() {
                 return Ok(());
             }
             if self.platform.now() >= deadline {
