@@ -26,7 +26,7 @@ fn every_allocation(source: Source, seeds: core::ops::Range<u64>) {
 
 #[test]
 fn every_frame_that_is_refused_is_survived() {
-    every_allocation(Source::Frames, 1..5);
+    every_allocation(Source::Frames, 1..9);
 }
 
 #[test]

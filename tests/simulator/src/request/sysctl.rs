@@ -24,7 +24,7 @@ const WEIGHTS: [(u32, u32); 17] = [
     (op::AVAILABLE_HEAP, 6),
     (op::CPU_TOPOLOGY_INFO, 6),
     (op::NUMA_INFO, 6),
-    (op::CPUPOOL_OP, 12),
+    (op::CPUPOOL_OP, 30),
     (op::SCHEDULER_OP, 4),
     (op::GET_CPU_FEATURESET, 6),
     (op::GET_CPU_POLICY, 6),

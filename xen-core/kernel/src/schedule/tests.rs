@@ -731,11 +731,7 @@ fn in_a_pool_of_processors_of_their_own_nobody_is_interrupted() {
         on_processor(processor, || kernel.step());
         assert_eq!(kernel.machine.deadline(processor), None, "no slices");
     }
-    assert_eq!(
-        vcpus.each_ref().map(|vcpu| runs(vcpu)),
-        [1, 1, 0],
-        "the third finds none"
-    );
+    assert_eq!(vcpus.each_ref().map(runs), [1, 1, 0], "the third finds none");
     // The owner sleeps, and its processor is kept for it.
     on_processor(1, || kernel.step());
     assert_eq!(runs(&vcpus[2]), 0);
