@@ -112,7 +112,7 @@ impl Files {
             // A short name has twelve letters at most.
             let _ = core::fmt::Write::write_fmt(&mut short, format_args!("{}", entry.name));
             if long == Some(name) || short.eq_ignore_ascii_case(name) {
-                found = Some(entry.name.clone());
+                found = Some(entry.name);
                 return core::ops::ControlFlow::Break(());
             }
             core::ops::ControlFlow::Continue(())
