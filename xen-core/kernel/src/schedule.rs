@@ -513,7 +513,8 @@ impl<M: Machine> Kernel<M> {
     /// A processor that idles and where the vCPU may run: where it last ran, else where it would rather, else a neighbour
     /// of that, else any. It is taken for the vCPU: no other finds it idle.
     fn claim_idle(&self, vcpu: &VcpuHandle<M>) -> Option<ProcessorId> {
-        let idle = self.idle.load();
+        // Who must not miss one that begins to idle has put a fence before this.
+        let idle = self.idle.glance();
         if idle.is_empty() {
             return None;
         }

@@ -144,10 +144,11 @@ impl<M: Machine> Kernel<M> {
         pool.kind().unwrap_or(PolicyKind::Fair).policy()
     }
 
-    /// The processors on which a vCPU may run now.
+    /// The processors on which a vCPU may run now. Whoever changes that looks at the vCPU's place afterwards, and moves it:
+    /// the place's lock is what orders the two.
     pub(crate) fn allowed(&self, vcpu: &VcpuHandle<M>) -> ProcessorSet {
-        let pool = self.pools.place(vcpu.domain().pool.load(Ordering::SeqCst));
-        pool.processors.load().and(&vcpu.hard_affinity.load())
+        let pool = self.pools.place(vcpu.domain().pool.load(Ordering::Relaxed));
+        pool.processors.glance().and(&vcpu.hard_affinity.glance())
     }
 
     /// The processors of a domain's pool.

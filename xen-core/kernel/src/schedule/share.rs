@@ -17,7 +17,7 @@ pub const CAP_PERIOD: Nanoseconds = 10_000_000;
 const LEAST_RUN: Nanoseconds = 100_000;
 
 /// Of what it was not given in time, a capped domain keeps one part of so many of a period's for the next one.
-const SAVED: i64 = 2;
+const SAVED: i64 = 4;
 
 /// For how long a vCPU waits while its siblings have their domain's share, if the share is all of a processor.
 pub const PATIENCE: Nanoseconds = 20_000_000;
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(share.exhausted(CAP_PERIOD), None);
         assert_eq!(share.allowance(CAP_PERIOD), Some(2_400_000));
         // Of what is not used, a little is saved.
-        assert_eq!(share.allowance(10 * CAP_PERIOD), Some(3_750_000));
+        assert_eq!(share.allowance(10 * CAP_PERIOD), Some(3_125_000));
         share.spend(30_000_000);
         assert!(share.exhausted(11 * CAP_PERIOD).is_some());
         assert!(share.exhausted(22 * CAP_PERIOD).is_none());
