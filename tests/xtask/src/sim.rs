@@ -15,7 +15,7 @@ const PROFILE: &str = "simulation";
 const SCENARIOS: &str = "12000";
 
 /// Hosts whose scheduling is looked at there.
-const HOSTS: &str = "10000";
+const HOSTS: &str = "7000";
 
 /// What the simulator is told.
 #[derive(Args)]

@@ -42,7 +42,7 @@ enum Part {
     Attack,
     /// The same on one CPU: does anybody lose its share? Only when it is named: it takes long.
     Fairness,
-    /// The scheduler: ten thousand hosts in virtual time and what a decision costs on large ones, then shares, a cap and
+    /// The scheduler: thousands of hosts in virtual time and what a decision costs on large ones, then shares, a cap and
     /// wake-ups on the emulated machine.
     Sched,
     /// Frontends of `pv-drivers` against hostile backends, and the kernels on them: on Xenolith, on Debian's Xen, on neither.

@@ -46,6 +46,8 @@ pub(crate) use virtual_time::{Rate, VirtualTime};
 const MOST_INTERRUPTS: usize = 64;
 /// Processors that are neighbours: they share a cache, or would, and look at each other's queues at each decision.
 pub const MOST_NEIGHBOURS: usize = 16;
+/// How long after its time a timer is thought to be lost.
+const LATE: Nanoseconds = 5_000_000;
 /// "No deadline" in an atomic.
 const NEVER: u64 = u64::MAX;
 
@@ -209,6 +211,7 @@ impl<M: Machine> Kernel<M> {
             match interrupt {
                 Interrupt::Timer => {
                     self.here().programmed.store(NEVER, Ordering::Relaxed);
+                    self.call_who_is_late();
                     self.expire_timers();
                     self.check_preemption();
                     self.program_timer();
@@ -216,6 +219,23 @@ impl<M: Machine> Kernel<M> {
                 Interrupt::Kick => self.check_preemption(),
                 Interrupt::Line(line) => self.device_interrupt(line),
                 Interrupt::Console => self.console_input(),
+            }
+        }
+    }
+
+    /// A neighbour whose timer should have fired a while ago is called: an interrupt that got lost (emulators do that), under
+    /// a guest that never exits, would otherwise be missed for ever.
+    fn call_who_is_late(&self) {
+        let (here, now) = (self.machine.current(), self.machine.now());
+        for number in self
+            .processor(here)
+            .neighbours
+            .iter()
+            .filter(|&number| number != here)
+        {
+            let programmed = self.processor(number).programmed.load(Ordering::Relaxed);
+            if programmed != NEVER && programmed.saturating_add(LATE) < now {
+                self.machine.kick(number);
             }
         }
     }

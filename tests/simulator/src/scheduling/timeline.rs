@@ -97,13 +97,6 @@ impl Timeline {
         let (mut actors, mut first, mut arrivals) = (Vec::new(), Vec::new(), BinaryHeap::new());
         for (index, share) in mix.domains.iter().enumerate() {
             let domain = testing::domain(&kernel, index as u16 + 1, share.vcpus.len() as u32, 1);
-            kernel
-                .set_share(
-                    &domain,
-                    share.weight,
-                    share.cap.min(100 * share.vcpus.len() as u32),
-                )
-                .expect("a share in its limits");
             first.push(actors.len());
             for (number, work) in share.vcpus.iter().enumerate() {
                 let vcpu = testing::vcpu(&domain, number as u32);
@@ -141,6 +134,14 @@ impl Timeline {
                     longest_wait: 0,
                 });
             }
+            // Now that all are as they will be: setting a share looks at who may run.
+            kernel
+                .set_share(
+                    &domain,
+                    share.weight,
+                    share.cap.min(100 * share.vcpus.len() as u32),
+                )
+                .expect("a share in its limits");
         }
         let on = Rc::new(Cell::new(true));
         let (at, still_on) = (kernel.clone(), on.clone());

@@ -852,3 +852,20 @@ fn who_pauses_does_not_wait_for_a_vcpu_that_another_has_let_go_again() {
     assert_eq!(*vcpu.place.lock(), Place::Running(1));
     *vcpu.place.lock() = Place::Off;
 }
+
+#[test]
+fn a_neighbour_whose_timer_was_lost_is_called() {
+    let kernel = shared_kernel(2);
+    let vcpus = [1, 2].map(|id| sleeper(&kernel, id));
+    let arm = |vcpu: &TestVcpu, at: Nanoseconds| {
+        kernel.change_deadlines(vcpu, |deadlines| deadlines.singleshot = Some(at));
+    };
+    on_processor(1, || arm(&vcpus[0], MILLISECOND));
+    let kicks = kernel.machine.kicks(1);
+    for (at, more) in [(4, 0), (7, 1)] {
+        arm(&vcpus[1], at * MILLISECOND);
+        kernel.machine.advance(at * MILLISECOND - kernel.machine.now());
+        kernel.serve_interrupts();
+        assert_eq!(kernel.machine.kicks(1), kicks + more, "after {at} ms");
+    }
+}
