@@ -19,7 +19,7 @@ pub const SHARE_TOLERANCE: f64 = 0.01;
 /// The same where a weight promises more at times than its vCPUs can use, or a cap holds: what is ideal there changes with
 /// everybody's every burst, and the core follows slice by slice.
 pub const LOOSE_TOLERANCE: f64 = 0.10;
-/// A cap is exceeded by no more than this part of the window.
+/// A cap is exceeded by no more than this part of the window, or of the cap if that is more.
 pub const CAP_TOLERANCE: f64 = 0.01;
 /// Less idleness than this is none.
 const IDLE_IS_NONE: f64 = 0.001;
@@ -204,7 +204,7 @@ fn check_caps(mix: &Mix, ran: &[f64], outcome: &mut Outcome) -> Result<(), Strin
         }
         let over = ran - f64::from(cap) / 100.0;
         outcome.worst_cap = Some(outcome.worst_cap.unwrap_or(f64::MIN).max(over));
-        if over > CAP_TOLERANCE {
+        if over > CAP_TOLERANCE * (f64::from(cap) / 100.0).max(1.0) {
             return Err(format!(
                 "cap: d{} had {:.2} % of a processor, and {cap} % are its cap",
                 index + 1,
